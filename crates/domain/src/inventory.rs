@@ -1,0 +1,274 @@
+//! Inventory of one SKU. What is on hand is either available or reserved by orders; a reservation ends released or
+//! committed. Nothing is ever reserved that is not available: that is the whole of "never oversold".
+//!
+//! Reservations do not expire here: the checkout's deadline releases them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{AccountId, Decider, ItemId, OrderId, Sku, SkuId, decider::domain_events};
+
+domain_events! {
+    pub enum InventoryEvent {
+        StockReceived = 1,
+        StockReserved = 1,
+        ReservationRejected = 1,
+        ReservationReleased = 1,
+        ReservationCommitted = 1,
+        StockAdjusted = 1,
+    }
+}
+
+/// The first one binds the SKU to its item.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StockReceived {
+    pub item_id: ItemId,
+    pub seller_id: AccountId,
+    pub sku: Sku,
+    pub quantity: u32,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StockReserved {
+    pub order_id: OrderId,
+    pub quantity: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReservationRejected {
+    pub order_id: OrderId,
+    pub quantity: u32,
+    /// What was available then.
+    pub available: u64,
+}
+
+/// A quantity of 0 releases a reservation that had not arrived: it will be rejected if it still does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReservationReleased {
+    pub order_id: OrderId,
+    pub quantity: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReservationCommitted {
+    pub order_id: OrderId,
+    pub quantity: u32,
+}
+
+/// Counted, damaged, lost, found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StockAdjusted {
+    pub change: i64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+/// How a reservation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ending {
+    Rejected,
+    Released,
+    Committed,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InventoryState {
+    pub owner: Option<Owner>,
+    pub on_hand: u64,
+    pub reserved: u64,
+    open: BTreeMap<OrderId, u32>,
+    ended: Ended,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    pub item_id: ItemId,
+    pub seller_id: AccountId,
+    pub sku: Sku,
+}
+
+impl InventoryState {
+    pub fn available(&self) -> u64 {
+        self.on_hand.saturating_sub(self.reserved)
+    }
+
+    pub fn open_reservation(&self, order: OrderId) -> Option<u32> {
+        self.open.get(&order).copied()
+    }
+
+    pub fn ending(&self, order: OrderId) -> Option<Ending> {
+        self.ended.by_order.get(&order).copied()
+    }
+
+    fn close(&mut self, order: OrderId, ending: Ending) -> u64 {
+        let quantity = u64::from(self.open.remove(&order).unwrap_or(0));
+        self.reserved -= quantity;
+        self.ended.remember(order, ending);
+        quantity
+    }
+}
+
+/// The latest endings, so that a late or repeated command finds how its reservation ended. Commands are repeated
+/// within moments of each other; 10,000 endings are many times what a hot SKU sees in that time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "VecDeque<(OrderId, Ending)>", into = "VecDeque<(OrderId, Ending)>")]
+struct Ended {
+    by_order: BTreeMap<OrderId, Ending>,
+    oldest_first: VecDeque<OrderId>,
+}
+
+const ENDINGS_KEPT: usize = 10_000;
+
+impl Ended {
+    fn remember(&mut self, order: OrderId, ending: Ending) {
+        if self.by_order.insert(order, ending).is_none() {
+            self.oldest_first.push_back(order);
+        }
+        if self.oldest_first.len() > ENDINGS_KEPT
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            self.by_order.remove(&oldest);
+        }
+    }
+}
+
+impl From<VecDeque<(OrderId, Ending)>> for Ended {
+    fn from(pairs: VecDeque<(OrderId, Ending)>) -> Self {
+        Self { oldest_first: pairs.iter().map(|(order, _)| *order).collect(), by_order: pairs.into_iter().collect() }
+    }
+}
+
+impl From<Ended> for VecDeque<(OrderId, Ending)> {
+    fn from(ended: Ended) -> Self {
+        ended.oldest_first.iter().filter_map(|order| Some((*order, *ended.by_order.get(order)?))).collect()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum InventoryCommand {
+    Receive { item_id: ItemId, seller_id: AccountId, sku: Sku, quantity: u32, reason: Option<String> },
+    Reserve { order_id: OrderId, quantity: u32 },
+    Release { order_id: OrderId },
+    Commit { order_id: OrderId },
+    Adjust { change: i64, reason: Option<String> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InventoryError {
+    #[error("there is no such SKU")]
+    NotFound,
+    #[error("the SKU belongs to another item")]
+    SkuTaken,
+    #[error("only {available} are available")]
+    Insufficient { available: u64 },
+    #[error("the reservation of order {0} is not open")]
+    NotReserved(OrderId),
+}
+
+pub struct Inventory;
+
+impl Decider for Inventory {
+    type Id = SkuId;
+    type Command = InventoryCommand;
+    type Event = InventoryEvent;
+    type State = InventoryState;
+    type Error = InventoryError;
+
+    const CATEGORY: &'static str = "inventory";
+
+    fn evolve(mut state: InventoryState, event: &InventoryEvent) -> InventoryState {
+        match event {
+            InventoryEvent::StockReceived(event) => {
+                state.on_hand += u64::from(event.quantity);
+                state.owner.get_or_insert_with(|| Owner {
+                    item_id: event.item_id,
+                    seller_id: event.seller_id,
+                    sku: event.sku.clone(),
+                });
+            }
+            InventoryEvent::StockReserved(event) => {
+                state.reserved += u64::from(event.quantity);
+                state.open.insert(event.order_id, event.quantity);
+            }
+            InventoryEvent::ReservationRejected(event) => state.ended.remember(event.order_id, Ending::Rejected),
+            InventoryEvent::ReservationReleased(event) => {
+                state.close(event.order_id, Ending::Released);
+            }
+            InventoryEvent::ReservationCommitted(event) => {
+                state.on_hand -= state.close(event.order_id, Ending::Committed);
+            }
+            InventoryEvent::StockAdjusted(event) => state.on_hand = state.on_hand.saturating_add_signed(event.change),
+        }
+        state
+    }
+
+    fn decide(
+        state: &InventoryState,
+        command: &InventoryCommand,
+        _now: DateTime<Utc>,
+    ) -> Result<Vec<InventoryEvent>, InventoryError> {
+        match command {
+            InventoryCommand::Receive { item_id, seller_id, sku, quantity, reason } => match &state.owner {
+                Some(owner) if owner.item_id != *item_id => Err(InventoryError::SkuTaken),
+                Some(_) if *quantity == 0 => Ok(vec![]),
+                _ => Ok(vec![
+                    StockReceived {
+                        item_id: *item_id,
+                        seller_id: *seller_id,
+                        sku: sku.clone(),
+                        quantity: *quantity,
+                        reason: reason.clone(),
+                    }
+                    .into(),
+                ]),
+            },
+            InventoryCommand::Reserve { order_id, quantity } => Ok(reserve(state, *order_id, *quantity)),
+            InventoryCommand::Release { order_id } => Ok(release(state, *order_id)),
+            InventoryCommand::Commit { order_id } => match (state.open.get(order_id), state.ending(*order_id)) {
+                (Some(&quantity), _) => Ok(vec![ReservationCommitted { order_id: *order_id, quantity }.into()]),
+                (None, Some(Ending::Committed)) => Ok(vec![]),
+                (None, _) => Err(InventoryError::NotReserved(*order_id)),
+            },
+            InventoryCommand::Adjust { .. } if state.owner.is_none() => Err(InventoryError::NotFound),
+            InventoryCommand::Adjust { change: 0, .. } => Ok(vec![]),
+            InventoryCommand::Adjust { change, reason } => {
+                let available = state.available();
+                available.checked_add_signed(*change).ok_or(InventoryError::Insufficient { available })?;
+                Ok(vec![StockAdjusted { change: *change, reason: reason.clone() }.into()])
+            }
+        }
+    }
+}
+
+fn reserve(state: &InventoryState, order_id: OrderId, quantity: u32) -> Vec<InventoryEvent> {
+    let available = state.available();
+    match state.ending(order_id) {
+        // Released before it arrived: the order has given up.
+        Some(Ending::Released) => vec![ReservationRejected { order_id, quantity, available }.into()],
+        Some(Ending::Rejected | Ending::Committed) => vec![],
+        None if state.open.contains_key(&order_id) => vec![],
+        None if available < u64::from(quantity) => vec![ReservationRejected { order_id, quantity, available }.into()],
+        None => vec![StockReserved { order_id, quantity }.into()],
+    }
+}
+
+fn release(state: &InventoryState, order_id: OrderId) -> Vec<InventoryEvent> {
+    match (state.open.get(&order_id), state.ending(order_id)) {
+        (Some(&quantity), _) => vec![ReservationReleased { order_id, quantity }.into()],
+        (None, None) => vec![ReservationReleased { order_id, quantity: 0 }.into()],
+        (None, Some(_)) => vec![],
+    }
+}
