@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountId, Decider, Sealed, decider::domain_events};
+use crate::{AccountId, Decider, Sealed, domain_events};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -134,7 +134,8 @@ impl Decider for Account {
         use AccountCommand as Command;
         match (state.standing, command) {
             (Standing::Unknown, Command::Register { role, email, display_name }) => Ok(vec![
-                AccountRegistered { role: *role, email: email.clone(), display_name: display_name.clone() }.into(),
+                AccountRegistered { role: *role, email: email.clone(), display_name: display_name.clone() }
+                    .into(),
             ]),
             (Standing::Unknown, _) => Err(AccountError::NotFound),
             (_, Command::Register { .. }) | (Standing::Forgotten, Command::Forget) => Ok(vec![]),
@@ -143,7 +144,9 @@ impl Decider for Account {
             (_, Command::GrantRole(role)) if state.roles.contains(role) => Ok(vec![]),
             (_, Command::GrantRole(role)) => Ok(vec![RoleGranted { role: *role }.into()]),
             (Standing::Suspended, Command::Reinstate) => Ok(vec![AccountReinstated {}.into()]),
-            (Standing::Suspended, Command::Suspend { .. }) | (Standing::Active, Command::Reinstate) => Ok(vec![]),
+            (Standing::Suspended, Command::Suspend { .. }) | (Standing::Active, Command::Reinstate) => {
+                Ok(vec![])
+            }
             (Standing::Suspended, Command::ReviseProfile { .. }) => Err(AccountError::Suspended),
             (Standing::Active, Command::Suspend { reason }) => {
                 Ok(vec![AccountSuspended { reason: reason.clone() }.into()])

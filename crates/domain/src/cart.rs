@@ -4,8 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AccountId, CartId, Decider, ItemId, Money, OrderId, Sku, SkuId,
-    decider::domain_events,
+    AccountId, CartId, Decider, ItemId, Money, OrderId, Sku, SkuId, domain_events,
     order::{OrderLine, ShipTo, total},
     payment::PaymentMethod,
 };
@@ -87,11 +86,20 @@ pub struct CartState {
 
 #[derive(Clone, Debug)]
 pub enum CartCommand {
-    /// Sets quantities, which are absolute; 0 takes the line out. Opens the cart if need be.
-    SetLines { account_id: AccountId, number: u64, lines: Vec<CartLine> },
+    /// Sets quantities, which are absolute; 0 takes the line out. Of two for the same SKU the last one counts. Opens
+    /// the cart if need be.
+    SetLines {
+        account_id: AccountId,
+        number: u64,
+        lines: Vec<CartLine>,
+    },
     CheckOut(CartCheckedOut),
     /// Fills a cart with the lines of a cancelled order, if it is empty.
-    Restore { account_id: AccountId, number: u64, lines: Vec<CartLine> },
+    Restore {
+        account_id: AccountId,
+        number: u64,
+        lines: Vec<CartLine>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -139,11 +147,19 @@ impl Decider for Cart {
         state
     }
 
-    fn decide(state: &CartState, command: &CartCommand, _now: DateTime<Utc>) -> Result<Vec<CartEvent>, CartError> {
+    fn decide(
+        state: &CartState,
+        command: &CartCommand,
+        _now: DateTime<Utc>,
+    ) -> Result<Vec<CartEvent>, CartError> {
         match (state.checked_out, command) {
             (Some(order), CartCommand::CheckOut(checkout)) if checkout.order_id == order => Ok(vec![]),
-            (Some(order), CartCommand::CheckOut(_) | CartCommand::SetLines { .. }) => Err(CartError::CheckedOut(order)),
-            (None, CartCommand::SetLines { account_id, number, lines }) => set_lines(state, *account_id, *number, lines),
+            (Some(order), CartCommand::CheckOut(_) | CartCommand::SetLines { .. }) => {
+                Err(CartError::CheckedOut(order))
+            }
+            (None, CartCommand::SetLines { account_id, number, lines }) => {
+                set_lines(state, *account_id, *number, lines)
+            }
             (None, CartCommand::CheckOut(checkout)) => check_out(state, checkout),
             (None, CartCommand::Restore { account_id, number, lines }) if state.lines.is_empty() => {
                 set_lines(state, *account_id, *number, lines)
@@ -164,7 +180,10 @@ fn set_lines(
     if state.account_id.is_none() && changes.iter().any(|line| line.quantity > 0) {
         events.push(CartOpened { account_id, number }.into());
     }
-    for change in changes {
+    for (index, change) in changes.iter().enumerate() {
+        if changes[index + 1..].iter().any(|later| later.sku_id == change.sku_id) {
+            continue;
+        }
         let present = state.lines.iter().find(|line| line.sku_id == change.sku_id);
         match (present, change.quantity) {
             (_, quantity) if quantity > MAX_QUANTITY => return Err(CartError::TooMany),
@@ -174,7 +193,9 @@ fn set_lines(
             }
             (None, 0) => {}
             (Some(line), quantity) if line.quantity == quantity => {}
-            (Some(_), quantity) => events.push(LineQuantityChanged { sku_id: change.sku_id, quantity }.into()),
+            (Some(_), quantity) => {
+                events.push(LineQuantityChanged { sku_id: change.sku_id, quantity }.into());
+            }
             (None, _) => {
                 lines += 1;
                 events.push(LineAdded { line: change.clone() }.into());
@@ -189,7 +210,11 @@ fn check_out(state: &CartState, checkout: &CartCheckedOut) -> Result<Vec<CartEve
         return Err(CartError::Empty);
     }
     let same = state.lines.len() == checkout.lines.len()
-        && state.lines.iter().zip(&checkout.lines).all(|(a, b)| a.sku_id == b.sku_id && a.quantity == b.quantity);
+        && state
+            .lines
+            .iter()
+            .zip(&checkout.lines)
+            .all(|(a, b)| a.sku_id == b.sku_id && a.quantity == b.quantity);
     if !same || state.account_id != Some(checkout.buyer_id) {
         return Err(CartError::Changed);
     }

@@ -56,12 +56,15 @@ pub trait Decider: Send + Sync + 'static {
 
 /// Defines the enum of a category's events, one struct each, stored under the struct's own name.
 ///
-/// The number is the version written today. Who changes the shape of an event raises it and teaches
-/// [`DomainEvent::from_json`] to read the older one; a golden file of every version ever written keeps that honest.
+/// The number is the version written today. Who changes the shape of an event raises it and names a function that
+/// brings older ones up to it, `LineAdded = 2 upcast line_added`, of the type `stored::Upcast`; a golden file of every
+/// version ever written keeps that honest.
+#[macro_export]
 macro_rules! domain_events {
-    ($(#[$doc:meta])* pub enum $event:ident { $($name:ident = $version:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* pub enum $event:ident { $($name:ident = $version:literal $(upcast $upcast:path)?),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(clippy::large_enum_variant, reason = "events live shortly, a few at a time")]
         pub enum $event { $($name($name)),+ }
 
         $(impl From<$name> for $event {
@@ -78,37 +81,19 @@ macro_rules! domain_events {
             }
 
             fn to_json(&self) -> Vec<u8> {
-                match self { $(Self::$name(event) => $crate::decider::to_json(event)),+ }
+                match self { $(Self::$name(event) => $crate::stored::to_json(event)),+ }
             }
 
             fn from_json(event_type: &str, version: u32, data: &[u8]) -> Result<Self, $crate::UnreadableEvent> {
                 match event_type {
                     $(stringify!($name) => {
-                        $crate::decider::read_json::<$name>(event_type, version, $version, data).map(Self::$name)
+                        let upcast: &[$crate::stored::Upcast] = &[$($upcast)?];
+                        $crate::stored::read_json::<$name>(event_type, version, $version, upcast, data)
+                            .map(Self::$name)
                     })+
                     _ => Err($crate::UnreadableEvent::Newer { event_type: event_type.to_owned(), version }),
                 }
             }
         }
     };
-}
-pub(crate) use domain_events;
-
-/// Our events are structs with string keys: they always serialize.
-#[expect(clippy::expect_used, reason = "a struct of strings, numbers and lists always serializes")]
-pub(crate) fn to_json(event: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(event).expect("events serialize")
-}
-
-pub(crate) fn read_json<T: DeserializeOwned>(
-    event_type: &str,
-    version: u32,
-    current: u32,
-    data: &[u8],
-) -> Result<T, UnreadableEvent> {
-    if version > current {
-        return Err(UnreadableEvent::Newer { event_type: event_type.to_owned(), version });
-    }
-    serde_json::from_slice(data)
-        .map_err(|error| UnreadableEvent::Malformed { event_type: event_type.to_owned(), message: error.to_string() })
 }

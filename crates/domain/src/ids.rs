@@ -82,7 +82,10 @@ impl FromStr for ShipmentId {
     /// Two hyphenated UUIDs joined by a hyphen; the first is 36 characters long.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (order, seller) = text.split_at_checked(36).unwrap_or((text, ""));
-        Ok(Self { order_id: order.parse()?, seller_id: seller.strip_prefix('-').unwrap_or(seller).parse()? })
+        Ok(Self {
+            order_id: order.parse()?,
+            seller_id: seller.strip_prefix('-').unwrap_or_default().parse()?,
+        })
     }
 }
 

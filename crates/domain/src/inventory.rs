@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountId, Decider, ItemId, OrderId, Sku, SkuId, decider::domain_events};
+use crate::{AccountId, Decider, ItemId, OrderId, Sku, SkuId, domain_events};
+
+/// Units of one SKU at most: any sum of them is exact in JSON and in every view.
+pub const MAX_ON_HAND: u64 = 1_000_000_000_000;
 
 domain_events! {
     pub enum InventoryEvent {
@@ -115,7 +118,7 @@ impl InventoryState {
 
     fn close(&mut self, order: OrderId, ending: Ending) -> u64 {
         let quantity = u64::from(self.open.remove(&order).unwrap_or(0));
-        self.reserved -= quantity;
+        self.reserved = self.reserved.saturating_sub(quantity);
         self.ended.remember(order, ending);
         quantity
     }
@@ -147,7 +150,10 @@ impl Ended {
 
 impl From<VecDeque<(OrderId, Ending)>> for Ended {
     fn from(pairs: VecDeque<(OrderId, Ending)>) -> Self {
-        Self { oldest_first: pairs.iter().map(|(order, _)| *order).collect(), by_order: pairs.into_iter().collect() }
+        Self {
+            oldest_first: pairs.iter().map(|(order, _)| *order).collect(),
+            by_order: pairs.into_iter().collect(),
+        }
     }
 }
 
@@ -174,6 +180,8 @@ pub enum InventoryError {
     SkuTaken,
     #[error("only {available} are available")]
     Insufficient { available: u64 },
+    #[error("a SKU holds {MAX_ON_HAND} units at most")]
+    TooMuch,
     #[error("the reservation of order {0} is not open")]
     NotReserved(OrderId),
 }
@@ -192,7 +200,7 @@ impl Decider for Inventory {
     fn evolve(mut state: InventoryState, event: &InventoryEvent) -> InventoryState {
         match event {
             InventoryEvent::StockReceived(event) => {
-                state.on_hand += u64::from(event.quantity);
+                state.on_hand = state.on_hand.saturating_add(event.quantity.into());
                 state.owner.get_or_insert_with(|| Owner {
                     item_id: event.item_id,
                     seller_id: event.seller_id,
@@ -200,17 +208,23 @@ impl Decider for Inventory {
                 });
             }
             InventoryEvent::StockReserved(event) => {
-                state.reserved += u64::from(event.quantity);
-                state.open.insert(event.order_id, event.quantity);
+                let before = state.open.insert(event.order_id, event.quantity).unwrap_or(0);
+                state.reserved =
+                    state.reserved.saturating_add(event.quantity.into()).saturating_sub(before.into());
             }
-            InventoryEvent::ReservationRejected(event) => state.ended.remember(event.order_id, Ending::Rejected),
+            InventoryEvent::ReservationRejected(event) => {
+                state.ended.remember(event.order_id, Ending::Rejected);
+            }
             InventoryEvent::ReservationReleased(event) => {
                 state.close(event.order_id, Ending::Released);
             }
             InventoryEvent::ReservationCommitted(event) => {
-                state.on_hand -= state.close(event.order_id, Ending::Committed);
+                let quantity = state.close(event.order_id, Ending::Committed);
+                state.on_hand = state.on_hand.saturating_sub(quantity);
             }
-            InventoryEvent::StockAdjusted(event) => state.on_hand = state.on_hand.saturating_add_signed(event.change),
+            InventoryEvent::StockAdjusted(event) => {
+                state.on_hand = state.on_hand.saturating_add_signed(event.change);
+            }
         }
         state
     }
@@ -224,6 +238,9 @@ impl Decider for Inventory {
             InventoryCommand::Receive { item_id, seller_id, sku, quantity, reason } => match &state.owner {
                 Some(owner) if owner.item_id != *item_id => Err(InventoryError::SkuTaken),
                 Some(_) if *quantity == 0 => Ok(vec![]),
+                _ if state.on_hand.saturating_add((*quantity).into()) > MAX_ON_HAND => {
+                    Err(InventoryError::TooMuch)
+                }
                 _ => Ok(vec![
                     StockReceived {
                         item_id: *item_id,
@@ -237,16 +254,25 @@ impl Decider for Inventory {
             },
             InventoryCommand::Reserve { order_id, quantity } => Ok(reserve(state, *order_id, *quantity)),
             InventoryCommand::Release { order_id } => Ok(release(state, *order_id)),
-            InventoryCommand::Commit { order_id } => match (state.open.get(order_id), state.ending(*order_id)) {
-                (Some(&quantity), _) => Ok(vec![ReservationCommitted { order_id: *order_id, quantity }.into()]),
-                (None, Some(Ending::Committed)) => Ok(vec![]),
-                (None, _) => Err(InventoryError::NotReserved(*order_id)),
-            },
+            InventoryCommand::Commit { order_id } => {
+                match (state.open.get(order_id), state.ending(*order_id)) {
+                    (Some(&quantity), _) => {
+                        Ok(vec![ReservationCommitted { order_id: *order_id, quantity }.into()])
+                    }
+                    (None, Some(Ending::Committed)) => Ok(vec![]),
+                    (None, _) => Err(InventoryError::NotReserved(*order_id)),
+                }
+            }
             InventoryCommand::Adjust { .. } if state.owner.is_none() => Err(InventoryError::NotFound),
             InventoryCommand::Adjust { change: 0, .. } => Ok(vec![]),
             InventoryCommand::Adjust { change, reason } => {
                 let available = state.available();
-                available.checked_add_signed(*change).ok_or(InventoryError::Insufficient { available })?;
+                if change.is_negative() && change.unsigned_abs() > available {
+                    return Err(InventoryError::Insufficient { available });
+                }
+                if state.on_hand.saturating_add_signed(*change) > MAX_ON_HAND {
+                    return Err(InventoryError::TooMuch);
+                }
                 Ok(vec![StockAdjusted { change: *change, reason: reason.clone() }.into()])
             }
         }
@@ -260,7 +286,9 @@ fn reserve(state: &InventoryState, order_id: OrderId, quantity: u32) -> Vec<Inve
         Some(Ending::Released) => vec![ReservationRejected { order_id, quantity, available }.into()],
         Some(Ending::Rejected | Ending::Committed) => vec![],
         None if state.open.contains_key(&order_id) => vec![],
-        None if available < u64::from(quantity) => vec![ReservationRejected { order_id, quantity, available }.into()],
+        None if available < u64::from(quantity) => {
+            vec![ReservationRejected { order_id, quantity, available }.into()]
+        }
         None => vec![StockReserved { order_id, quantity }.into()],
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountId, Decider, ItemId, Money, Sku, SkuId, decider::domain_events};
+use crate::{AccountId, Decider, ItemId, Money, Sku, SkuId, domain_events};
 
 domain_events! {
     pub enum ItemEvent {
@@ -121,8 +121,13 @@ impl Listing {
 pub enum ItemCommand {
     List(ItemListed),
     /// Absent parts stay as they are. A variant is added, or its price changed, by its SKU.
-    Revise { details: Option<Details>, variants: Vec<Variant> },
-    Withdraw { reason: Option<String> },
+    Revise {
+        details: Option<Details>,
+        variants: Vec<Variant>,
+    },
+    Withdraw {
+        reason: Option<String>,
+    },
     Relist,
 }
 
@@ -179,7 +184,12 @@ impl Decider for Item {
         Some(listing)
     }
 
-    fn decide(state: &ItemState, command: &ItemCommand, _now: DateTime<Utc>) -> Result<Vec<ItemEvent>, ItemError> {
+    #[expect(clippy::match_same_arms, reason = "one arm per rule, in the order one would tell them")]
+    fn decide(
+        state: &ItemState,
+        command: &ItemCommand,
+        _now: DateTime<Utc>,
+    ) -> Result<Vec<ItemEvent>, ItemError> {
         match (state, command) {
             (None, ItemCommand::List(listed)) => {
                 check(&listed.variants)?;
@@ -187,7 +197,9 @@ impl Decider for Item {
             }
             (Some(_), ItemCommand::List(_)) => Ok(vec![]),
             (None, _) => Err(ItemError::NotFound),
-            (Some(listing), ItemCommand::Revise { details, variants }) => revise(listing, details.as_ref(), variants),
+            (Some(listing), ItemCommand::Revise { details, variants }) => {
+                revise(listing, details.as_ref(), variants)
+            }
             (Some(listing), ItemCommand::Withdraw { reason }) if !listing.withdrawn => {
                 Ok(vec![ItemWithdrawn { reason: reason.clone() }.into()])
             }
@@ -197,13 +209,21 @@ impl Decider for Item {
     }
 }
 
-fn revise(listing: &Listing, details: Option<&Details>, variants: &[Variant]) -> Result<Vec<ItemEvent>, ItemError> {
+fn revise(
+    listing: &Listing,
+    details: Option<&Details>,
+    variants: &[Variant],
+) -> Result<Vec<ItemEvent>, ItemError> {
     let mut events = Vec::new();
     if let Some(details) = details.filter(|details| **details != listing.details) {
         events.push(ItemRevised { details: details.clone() }.into());
     }
     let mut after = listing.variants.clone();
+    let mut seen = BTreeSet::new();
     for variant in variants {
+        if !seen.insert(variant.sku_id) {
+            return Err(ItemError::DuplicateSku(variant.sku.clone()));
+        }
         match after.iter_mut().find(|known| known.sku_id == variant.sku_id) {
             Some(known) if known.options != variant.options => {
                 return Err(ItemError::OptionsFixed(variant.sku.clone()));

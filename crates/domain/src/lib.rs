@@ -15,6 +15,10 @@ pub mod item;
 pub mod order;
 pub mod payment;
 pub mod shipment;
+#[doc(hidden)]
+pub mod stored;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use decider::{Decider, DomainEvent, UnreadableEvent};
 pub use ids::{AccountId, CartId, ItemId, OrderId, ShipmentId, Sku, SkuError, SkuId};

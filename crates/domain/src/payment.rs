@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, Money, OrderId, decider::domain_events};
+use crate::{Decider, Money, OrderId, domain_events};
 
 domain_events! {
     pub enum PaymentEvent {
@@ -85,10 +85,21 @@ pub enum PaymentState {
     #[default]
     NotRequested,
     /// To be charged, or perhaps charged already.
-    Pending { request: PaymentRequested, refund_wanted: bool },
-    Charged { amount: Money, charge_id: String, refund_wanted: bool },
-    Failed { reason: FailureReason },
-    Refunded { amount: Money },
+    Pending {
+        request: PaymentRequested,
+        refund_wanted: bool,
+    },
+    Charged {
+        amount: Money,
+        charge_id: String,
+        refund_wanted: bool,
+    },
+    Failed {
+        reason: FailureReason,
+    },
+    Refunded {
+        amount: Money,
+    },
 }
 
 impl PaymentState {
@@ -149,6 +160,7 @@ impl Decider for Payment {
         }
     }
 
+    #[expect(clippy::match_same_arms, reason = "one arm per rule, in the order one would tell them")]
     fn decide(
         state: &PaymentState,
         command: &PaymentCommand,
@@ -163,7 +175,9 @@ impl Decider for Payment {
                 Ok(vec![PaymentCompleted { amount: request.amount, charge_id: charge_id.clone() }.into()])
             }
             (Command::RecordCharge { .. }, State::Charged { .. } | State::Refunded { .. }) => Ok(vec![]),
-            (Command::RecordCharge { .. }, State::NotRequested | State::Failed { .. }) => Err(PaymentError::OutOfOrder),
+            (Command::RecordCharge { .. }, State::NotRequested | State::Failed { .. }) => {
+                Err(PaymentError::OutOfOrder)
+            }
 
             (Command::RecordFailure { reason }, State::Pending { .. }) => {
                 Ok(vec![PaymentFailed { reason: *reason }.into()])

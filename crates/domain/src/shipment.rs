@@ -4,9 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    AccountId, Decider, OrderId, ShipmentId, decider::domain_events, order::OrderLine, order::ShipTo,
-};
+use crate::{AccountId, Decider, OrderId, ShipmentId, domain_events, order::OrderLine, order::ShipTo};
 
 domain_events! {
     pub enum ShipmentEvent {
@@ -82,11 +80,19 @@ pub struct ShipmentState {
 #[derive(Clone, Debug)]
 pub enum ShipmentCommand {
     Request(ShipmentRequested),
-    RecordReady { carrier: String, booking_id: String },
-    RecordRefusal { reason: String },
+    RecordReady {
+        carrier: String,
+        booking_id: String,
+    },
+    RecordRefusal {
+        reason: String,
+    },
     /// A shipment that was not requested yet is cancelled in advance: a late request then does nothing.
     Cancel,
-    Dispatch { carrier: Option<String>, tracking_number: Option<String> },
+    Dispatch {
+        carrier: Option<String>,
+        tracking_number: Option<String>,
+    },
     Deliver,
 }
 
@@ -127,6 +133,7 @@ impl Decider for Shipment {
         state
     }
 
+    #[expect(clippy::match_same_arms, reason = "one arm per rule, in the order one would tell them")]
     fn decide(
         state: &ShipmentState,
         command: &ShipmentCommand,
@@ -156,7 +163,8 @@ impl Decider for Shipment {
             | (Command::Deliver, Status::Delivered) => Ok(vec![]),
 
             (Command::Dispatch { carrier, tracking_number }, Status::Ready) => Ok(vec![
-                ShipmentDispatched { carrier: carrier.clone(), tracking_number: tracking_number.clone() }.into(),
+                ShipmentDispatched { carrier: carrier.clone(), tracking_number: tracking_number.clone() }
+                    .into(),
             ]),
             (Command::Deliver, Status::Dispatched) => Ok(vec![ShipmentDelivered {}.into()]),
             (_, status) => Err(ShipmentError::OutOfOrder(status)),

@@ -1,0 +1,240 @@
+//! One example of every event, with all its fields filled; what the golden files hold. Ids are small and readable.
+
+use uuid::Uuid;
+
+use crate::{
+    AccountId, CartId, Currency, ItemId, Money, OrderId, Sealed, Sku, SkuId,
+    account::{
+        AccountEvent, AccountForgotten, AccountRegistered, AccountReinstated, AccountSuspended,
+        ProfileRevised, Role, RoleGranted,
+    },
+    cart::{CartCheckedOut, CartEvent, CartLine, CartOpened, LineAdded, LineQuantityChanged, LineRemoved},
+    inventory::{
+        InventoryEvent, ReservationCommitted, ReservationRejected, ReservationReleased, StockAdjusted,
+        StockReceived, StockReserved,
+    },
+    item::{
+        Details, ItemEvent, ItemListed, ItemRelisted, ItemRevised, ItemWithdrawn, PriceChanged, Variant,
+        VariantAdded,
+    },
+    order::{
+        CancelReason, CancellationRequested, OrderCancelled, OrderCompleted, OrderEvent, OrderLine,
+        OrderPaid, OrderPlaced, OrderReadyToShip, OrderStockReserved, ShipTo,
+    },
+    payment::{
+        FailureReason, PaymentCompleted, PaymentEvent, PaymentFailed, PaymentMethod, PaymentRefunded,
+        PaymentRequested, PaymentType, RefundRequested,
+    },
+    shipment::{
+        ShipmentCancelled, ShipmentDelivered, ShipmentDispatched, ShipmentEvent, ShipmentReady,
+        ShipmentRefused, ShipmentRequested,
+    },
+};
+
+pub const BUYER: AccountId = AccountId(Uuid::from_u128(0xB));
+pub const SELLER: AccountId = AccountId(Uuid::from_u128(0x5));
+pub const ITEM: ItemId = ItemId(Uuid::from_u128(0x17));
+
+pub fn order_id(n: u128) -> OrderId {
+    OrderId(Uuid::from_u128(n))
+}
+
+pub fn sku(text: &str) -> Sku {
+    Sku::parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"))
+}
+
+/// Of [`SELLER`].
+pub fn sku_id(text: &str) -> SkuId {
+    SkuId::of(SELLER, &sku(text))
+}
+
+/// In the smallest units of US dollars.
+pub fn cents(amount: i64) -> Money {
+    Money::new(amount, Currency::USD)
+}
+
+pub fn sealed(subject: AccountId, secret: &str) -> Sealed {
+    Sealed { subject, sealed: format!("sealed-{secret}") }
+}
+
+pub fn variant(text: &str, price: i64) -> Variant {
+    Variant {
+        sku_id: sku_id(text),
+        sku: sku(text),
+        options: [("colour".to_owned(), text.to_owned())].into(),
+        price: cents(price),
+        images: vec![format!("https://img.example/{text}.jpg")],
+    }
+}
+
+pub fn details(name: &str) -> Details {
+    Details {
+        name: name.to_owned(),
+        description: "Holds tea".to_owned(),
+        brand: Some("Potter".to_owned()),
+        category: vec!["Home".to_owned(), "Kitchen".to_owned()],
+        tags: ["clay".to_owned()].into(),
+        attributes: [("material".to_owned(), "clay".to_owned())].into(),
+        specifications: [("volume".to_owned(), "1 l".to_owned())].into(),
+        images: vec!["https://img.example/pot.jpg".to_owned()],
+    }
+}
+
+pub fn listed(variants: Vec<Variant>) -> ItemListed {
+    ItemListed { seller_id: SELLER, sku: sku("pot"), details: details("Pot"), variants }
+}
+
+pub fn cart_line(text: &str, quantity: u32) -> CartLine {
+    CartLine { item_id: ITEM, seller_id: SELLER, sku_id: sku_id(text), sku: sku(text), quantity }
+}
+
+pub fn order_line(text: &str, quantity: u32, unit_price: i64) -> OrderLine {
+    OrderLine {
+        item_id: ITEM,
+        seller_id: SELLER,
+        sku_id: sku_id(text),
+        sku: sku(text),
+        name: "Pot".to_owned(),
+        quantity,
+        unit_price: cents(unit_price),
+    }
+}
+
+pub fn ship_to() -> ShipTo {
+    ShipTo { country: "IN".to_owned(), address: sealed(BUYER, "address") }
+}
+
+pub fn card() -> PaymentMethod {
+    PaymentMethod {
+        payment_type: PaymentType::Card,
+        token: "tok_1".to_owned(),
+        brand: Some("visa".to_owned()),
+        last_four: Some("4242".to_owned()),
+    }
+}
+
+/// Two red pots at 15.99 each.
+pub fn checked_out() -> CartCheckedOut {
+    CartCheckedOut {
+        order_id: order_id(1),
+        buyer_id: BUYER,
+        lines: vec![order_line("red", 2, 1599)],
+        total: cents(3198),
+        payment: card(),
+        ship_to: ship_to(),
+    }
+}
+
+pub fn placed() -> OrderPlaced {
+    OrderPlaced {
+        buyer_id: BUYER,
+        cart_id: CartId::nth(BUYER, 1),
+        lines: vec![order_line("red", 2, 1599)],
+        total: cents(3198),
+        payment: card(),
+        ship_to: ship_to(),
+    }
+}
+
+pub fn payment_requested() -> PaymentRequested {
+    PaymentRequested { amount: cents(3198), method: card() }
+}
+
+pub fn shipment_requested() -> ShipmentRequested {
+    ShipmentRequested {
+        order_id: order_id(1),
+        seller_id: SELLER,
+        lines: vec![order_line("red", 2, 1599)],
+        ship_to: ship_to(),
+    }
+}
+
+pub fn item() -> Vec<ItemEvent> {
+    vec![
+        listed(vec![variant("red", 1599)]).into(),
+        ItemRevised { details: details("Teapot") }.into(),
+        VariantAdded { variant: variant("blue", 1699) }.into(),
+        PriceChanged { sku_id: sku_id("red"), price: cents(1499) }.into(),
+        ItemWithdrawn { reason: Some("sold out".to_owned()) }.into(),
+        ItemRelisted {}.into(),
+    ]
+}
+
+pub fn inventory() -> Vec<InventoryEvent> {
+    let order_id = order_id(1);
+    vec![
+        StockReceived {
+            item_id: ITEM,
+            seller_id: SELLER,
+            sku: sku("red"),
+            quantity: 10,
+            reason: Some("delivery".to_owned()),
+        }
+        .into(),
+        StockReserved { order_id, quantity: 2 }.into(),
+        ReservationRejected { order_id, quantity: 20, available: 8 }.into(),
+        ReservationReleased { order_id, quantity: 2 }.into(),
+        ReservationCommitted { order_id, quantity: 2 }.into(),
+        StockAdjusted { change: -1, reason: Some("broken".to_owned()) }.into(),
+    ]
+}
+
+pub fn cart() -> Vec<CartEvent> {
+    vec![
+        CartOpened { account_id: BUYER, number: 1 }.into(),
+        LineAdded { line: cart_line("red", 1) }.into(),
+        LineQuantityChanged { sku_id: sku_id("red"), quantity: 2 }.into(),
+        LineRemoved { sku_id: sku_id("red") }.into(),
+        checked_out().into(),
+    ]
+}
+
+pub fn order() -> Vec<OrderEvent> {
+    vec![
+        placed().into(),
+        OrderStockReserved {}.into(),
+        OrderPaid {}.into(),
+        OrderReadyToShip {}.into(),
+        OrderCompleted {}.into(),
+        CancellationRequested {}.into(),
+        OrderCancelled { reason: CancelReason::OutOfStock }.into(),
+    ]
+}
+
+pub fn payment() -> Vec<PaymentEvent> {
+    vec![
+        payment_requested().into(),
+        PaymentCompleted { amount: cents(3198), charge_id: "ch_1".to_owned() }.into(),
+        PaymentFailed { reason: FailureReason::CardDeclined }.into(),
+        RefundRequested {}.into(),
+        PaymentRefunded { amount: cents(3198), refund_id: "re_1".to_owned() }.into(),
+    ]
+}
+
+pub fn shipment() -> Vec<ShipmentEvent> {
+    vec![
+        shipment_requested().into(),
+        ShipmentReady { carrier: "sandbox".to_owned(), booking_id: "bk_1".to_owned() }.into(),
+        ShipmentRefused { reason: "nobody delivers there".to_owned() }.into(),
+        ShipmentDispatched { carrier: Some("sandbox".to_owned()), tracking_number: Some("TR1".to_owned()) }
+            .into(),
+        ShipmentDelivered {}.into(),
+        ShipmentCancelled {}.into(),
+    ]
+}
+
+pub fn account() -> Vec<AccountEvent> {
+    vec![
+        AccountRegistered {
+            role: Role::Buyer,
+            email: Some(sealed(BUYER, "email")),
+            display_name: sealed(BUYER, "name"),
+        }
+        .into(),
+        RoleGranted { role: Role::Seller }.into(),
+        ProfileRevised { display_name: sealed(BUYER, "new-name") }.into(),
+        AccountSuspended { reason: "fraud".to_owned() }.into(),
+        AccountReinstated {}.into(),
+        AccountForgotten {}.into(),
+    ]
+}
