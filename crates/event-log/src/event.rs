@@ -33,6 +33,11 @@ impl StreamName {
         Ok(Self(name.into()))
     }
 
+    /// Takes a name as an adapter stored it.
+    pub(crate) fn stored(name: &str) -> Self {
+        Self(name.into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -25,7 +25,12 @@ impl Filter {
 
     pub fn matches(&self, event: &Recorded) -> bool {
         self.stream.as_ref().is_none_or(|stream| *stream == event.stream)
-            && (self.categories.is_empty() || self.categories.iter().any(|c| c == event.stream.category()))
-            && (self.event_types.is_empty() || self.event_types.iter().any(|t| **t == *event.event_type))
+            && self.matches_kind(event.stream.category(), &event.event_type)
+    }
+
+    /// The part of the filter that asks for nothing but the category and the type.
+    pub fn matches_kind(&self, category: &str, event_type: &str) -> bool {
+        (self.categories.is_empty() || self.categories.iter().any(|c| c == category))
+            && (self.event_types.is_empty() || self.event_types.iter().any(|t| t == event_type))
     }
 }

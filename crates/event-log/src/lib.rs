@@ -3,11 +3,31 @@
 //! A log is a sequence of events in commit order. Each event has a global [`Position`] and a [`Revision`] within its
 //! stream. Code outside the adapters relies on the *order* of positions alone: they are gapless on the embedded
 //! adapters and merely increasing on KurrentDB.
+//!
+//! Adapters: [`sqlite`] (one file, the embedded default) and [`memory`] (tests of pure flows). Each passes the
+//! properties of the `conformance` module (cargo feature `conformance`).
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod event;
 mod filter;
+mod id;
+pub mod memory;
 mod port;
+pub mod sqlite;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
 
 pub use event::{Metadata, NewEvent, Position, Recorded, Revision, StreamName, StreamNameError};
 pub use filter::Filter;
-pub use port::{AppendError, Appended, Direction, EventLog, EventStream, Expected, Message, ReadError, Subscription};
+pub use id::event_id;
+pub use memory::MemoryLog;
+pub use port::{
+    AppendError, Appended, Direction, EventLog, EventStream, Expected, Message, ReadError, Subscription,
+};
+pub use sqlite::SqliteLog;
+
+/// Where an adapter takes `recorded_at` from.
+pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;

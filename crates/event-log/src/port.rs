@@ -78,7 +78,13 @@ pub trait EventLog: Send + Sync + 'static {
     ) -> Result<Appended, AppendError>;
 
     /// Events of a stream from `from` on (inclusive), `limit` at most. A stream that does not exist is empty.
-    fn read_stream(&self, stream: &StreamName, from: Revision, direction: Direction, limit: usize) -> EventStream;
+    fn read_stream(
+        &self,
+        stream: &StreamName,
+        from: Revision,
+        direction: Direction,
+        limit: usize,
+    ) -> EventStream;
 
     /// Events of all streams from `from` on (inclusive) in commit order, or backwards; `limit` counts matches.
     fn read_all(&self, from: Position, filter: Filter, direction: Direction, limit: usize) -> EventStream;

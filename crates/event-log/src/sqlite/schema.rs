@@ -1,0 +1,165 @@
+//! The file: its tables, the views for people with an SQLite tool, and how connections to it are opened.
+//!
+//! Names of streams, and pairs of category and event type ("kinds"), are stored once and referred to by number, so
+//! that a row is little more than its JSON and a filter by category or type compares one small integer.
+
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
+
+use super::{
+    OpenError,
+    chain::{self, Hash},
+};
+use crate::Position;
+
+/// "Souk" in the file's header, so that `file` and other tools can tell.
+const APPLICATION_ID: i32 = 0x536f_756b;
+const VERSION: i32 = 1;
+
+const TABLES: &str = "
+CREATE TABLE streams (
+    id   INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE             -- category-id; the category is what stands before the first hyphen
+) STRICT;
+CREATE TABLE kinds (
+    id       INTEGER PRIMARY KEY,         -- 1, 2, 3 … without gaps
+    category TEXT NOT NULL,
+    type     TEXT NOT NULL,
+    UNIQUE (category, type)
+) STRICT;
+CREATE TABLE events (
+    position    INTEGER PRIMARY KEY,      -- 0, 1, 2 … in commit order, without gaps
+    stream_id   INTEGER NOT NULL,
+    revision    INTEGER NOT NULL,         -- 0, 1, 2 … within the stream, without gaps
+    kind_id     INTEGER NOT NULL,
+    recorded_at INTEGER NOT NULL,         -- microseconds since 1970, UTC; never decreases
+    id          BLOB NOT NULL,            -- UUID, 16 bytes
+    hash        BLOB NOT NULL,            -- BLAKE3 of the hash before and this event, 32 bytes
+    data        BLOB NOT NULL,            -- JSON
+    metadata    BLOB NOT NULL             -- JSON
+) STRICT;
+CREATE UNIQUE INDEX events_by_stream ON events (stream_id, revision);
+
+CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
+    BEGIN SELECT RAISE(ABORT, 'the event log is append-only'); END;
+CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
+    BEGIN SELECT RAISE(ABORT, 'the event log is append-only'); END;
+
+CREATE VIEW all_events AS                 -- every event in commit order, readable: names, ISO 8601 times, JSON as text
+    SELECT e.position, s.name AS stream, e.revision, k.category, k.type,
+           strftime('%Y-%m-%dT%H:%M:%S', e.recorded_at / 1000000, 'unixepoch')
+               || printf('.%06dZ', e.recorded_at % 1000000) AS recorded_at,
+           CAST(e.data AS TEXT) AS data, CAST(e.metadata AS TEXT) AS metadata,
+           lower(printf('%s-%s-%s-%s-%s', substr(hex(e.id), 1, 8), substr(hex(e.id), 9, 4), substr(hex(e.id), 13, 4),
+                        substr(hex(e.id), 17, 4), substr(hex(e.id), 21))) AS id,
+           lower(hex(e.hash)) AS hash
+    FROM events e JOIN streams s ON s.id = e.stream_id JOIN kinds k ON k.id = e.kind_id;
+CREATE VIEW all_streams AS                -- every stream with the number of its events
+    SELECT s.name AS stream,
+           substr(s.name, 1, CASE instr(s.name, '-') WHEN 0 THEN length(s.name) ELSE instr(s.name, '-') - 1 END) AS category,
+           (SELECT max(e.revision) + 1 FROM events e WHERE e.stream_id = s.id) AS events
+    FROM streams s;
+";
+
+/// Pages of the write-ahead log after which a commit also copies it into the file. More of them copy a page that
+/// many commits touched less often; fewer keep the pause of the unlucky commit short.
+const CHECKPOINT_PAGES: i64 = 4_000;
+
+/// Kilobytes of page cache for the writer: the upper levels of the two indexes of a file with millions of streams.
+const WRITER_CACHE_KIB: i64 = 32 * 1024;
+
+/// The last event, as far as the next one depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) position: Position,
+    pub(super) hash: Hash,
+    pub(super) recorded_at: i64,
+}
+
+pub(super) fn read_head(connection: &Connection) -> rusqlite::Result<Option<Head>> {
+    connection
+        .prepare_cached("SELECT position, hash, recorded_at FROM events ORDER BY position DESC LIMIT 1")?
+        .query_row([], |row| {
+            Ok(Head {
+                position: row.get::<_, i64>(0)? as Position,
+                hash: row.get(1)?,
+                recorded_at: row.get(2)?,
+            })
+        })
+        .optional()
+}
+
+/// A connection that may write: the file is made if it is not there, and its last event's hash is checked.
+pub(super) fn open_writer(path: &Path, patience: Duration) -> Result<Connection, OpenError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match try_open_writer(path) {
+            // Two processes that make the file at once, or one that recovers it, are in each other's way for a moment.
+            Err(OpenError::Sqlite(error)) if is_busy(&error) && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            done => return done,
+        }
+    }
+}
+
+fn try_open_writer(path: &Path) -> Result<Connection, OpenError> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_millis(200))?;
+    check_format(&connection)?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(OpenError::NoWal(mode));
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    connection.set_prepared_statement_cache_capacity(32);
+
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if !check_format(&transaction)? {
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()?;
+    // A process that was killed between writing and syncing leaves events that nobody was told of. They are visible from
+    // here on, so they are made durable first. Another process may be busy with the same: then it does this.
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    chain::check_head(&connection)?;
+    // Waiting for another process's transaction is the writer's own business from here on.
+    connection.busy_timeout(Duration::ZERO)?;
+    Ok(connection)
+}
+
+/// Whether the file holds a log already.
+fn check_format(connection: &Connection) -> Result<bool, OpenError> {
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (id, version) {
+        (0, 0) if tables == 0 => Ok(false),
+        (APPLICATION_ID, VERSION) => Ok(true),
+        (APPLICATION_ID, version) => Err(OpenError::Version { found: version, known: VERSION }),
+        _ => Err(OpenError::NotALog),
+    }
+}
+
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
