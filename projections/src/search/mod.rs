@@ -1,0 +1,390 @@
+//! The projector of the search index: follows `item-*` and `inventory-*`.
+//!
+//! Items go to the index, with the position in each commit; what can be sold goes to the availability beside it, which
+//! is saved now and then with a position of its own. After a start it goes on from the lower of the two, and applies
+//! each kind of event only above the position of its own kind.
+//!
+//! It needs no PostgreSQL. Everything here may block: it runs on a thread of its own.
+
+mod document;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use futures::StreamExt;
+use souk_domain::{
+    Decider, ItemId,
+    inventory::{Inventory, InventoryEvent},
+    item::{Item, ItemEvent, ItemState},
+};
+use souk_event_log::{Direction, EventLog, Filter, Position, ReadError, Recorded, Revision, StreamName};
+use souk_search::{IndexWriter, SearchError, SearchIndex};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    event,
+    runner::{ApplyError, Batches, Progress, ProjectorState, ProjectorStatus},
+    stock,
+};
+
+/// How long a change waits to be seen at most, beyond what the commit itself takes.
+const COMMIT_AFTER: Duration = Duration::from_millis(150);
+/// Changed items after which a commit does not wait.
+const COMMIT_ITEMS: usize = 5_000;
+/// How often positions and quantities are written down although no item changed.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The writing side of the search index.
+pub struct SearchProjector {
+    index: Arc<SearchIndex>,
+    /// Item events up to here are in the index, or with its writer.
+    items_at: Option<Position>,
+    /// Inventory events up to here are in the availability.
+    stock_at: Option<Position>,
+    generation: u32,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Event(ApplyError),
+    #[error("the index: {0}")]
+    Index(#[from] SearchError),
+    #[error(transparent)]
+    Log(#[from] ReadError),
+}
+
+impl From<ApplyError> for Failure {
+    fn from(error: ApplyError) -> Self {
+        Self::Event(error)
+    }
+}
+
+/// How a session ended without a failure.
+enum Ended {
+    Stopped,
+    Rebuild,
+}
+
+impl SearchProjector {
+    pub const NAME: &'static str = "search";
+
+    pub fn new(index: Arc<SearchIndex>) -> Self {
+        let stock_at = index.availability().position();
+        Self { index, items_at: None, stock_at, generation: 1 }
+    }
+
+    pub(crate) async fn run(
+        mut self,
+        log: Arc<dyn EventLog>,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) {
+        let mut rebuild = false;
+        while !stop.is_cancelled() {
+            // A writer that failed has lost what it had not committed.
+            self.items_at = self.index.position();
+            let result = Session::new(&mut self, &*log, &progress, rebuild).run(&stop).await;
+            match result {
+                Ok(Ended::Stopped) => return,
+                Ok(Ended::Rebuild) => rebuild = true,
+                Err(Failure::Event(error)) => {
+                    let error = error.to_string();
+                    tracing::error!(name = Self::NAME, error, "projector stopped");
+                    progress.stopped(self.generation, &error);
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = progress.rebuild.notified() => rebuild = true,
+                    }
+                }
+                Err(failure) => {
+                    tracing::warn!(name = Self::NAME, error = %failure, "projector interrupted, trying again");
+                    progress.troubled(&failure.to_string());
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = sleep(RETRY) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// From one opening of the writer to its end.
+struct Session<'a> {
+    projector: &'a mut SearchProjector,
+    log: &'a dyn EventLog,
+    progress: &'a Progress,
+    /// Quantities counted anew by a rebuild, which is shown when it has caught up, in one commit.
+    rebuild: Option<HashMap<Uuid, i64>>,
+    /// Whether the index has ever caught up.
+    served: bool,
+    /// Everything up to here has been given to the writer and the availability.
+    seen: Option<Position>,
+    commit_at: Option<Instant>,
+    save_at: Option<Instant>,
+}
+
+impl<'a> Session<'a> {
+    fn new(
+        projector: &'a mut SearchProjector,
+        log: &'a dyn EventLog,
+        progress: &'a Progress,
+        rebuild: bool,
+    ) -> Self {
+        let served = projector.items_at.is_some();
+        // Before the first commit there is nothing to build beside.
+        let rebuild = (rebuild && served).then(HashMap::new);
+        Self { projector, log, progress, rebuild, served, seen: None, commit_at: None, save_at: None }
+    }
+
+    async fn run(mut self, stop: &CancellationToken) -> Result<Ended, Failure> {
+        let index = Arc::clone(&self.projector.index);
+        let mut writer = index.writer()?;
+        if self.rebuild.is_some() {
+            self.projector.generation += 1;
+            tracing::info!(name = SearchProjector::NAME, "building the index anew");
+            writer.clear()?;
+        }
+        self.seen = self.start();
+        self.tell();
+        let filter = Filter::categories([Item::CATEGORY, Inventory::CATEGORY]);
+        let mut batches = Batches::begin(self.log, self.seen, filter).await?;
+        loop {
+            let wake = self.commit_at.into_iter().chain(self.save_at).min();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    if self.rebuild.is_none() {
+                        self.commit(&mut writer)?;
+                        self.save();
+                    }
+                    return Ok(Ended::Stopped);
+                }
+                () = self.progress.rebuild.notified() => return Ok(Ended::Rebuild),
+                batch = batches.next() => {
+                    let batch = batch?;
+                    self.apply(&mut writer, &batch.events).await?;
+                    self.seen = self.seen.max(batch.position);
+                    if batch.live {
+                        self.caught_up(&mut writer)?;
+                    }
+                }
+                () = at(wake) => {}
+            }
+            self.keep_up(&mut writer)?;
+        }
+    }
+
+    fn start(&self) -> Option<Position> {
+        if self.rebuild.is_some() { None } else { self.projector.items_at.min(self.projector.stock_at) }
+    }
+
+    /// Commits and saves what is due, and tells how far it is.
+    fn keep_up(&mut self, writer: &mut IndexWriter) -> Result<(), Failure> {
+        let now = Instant::now();
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if self.rebuild.is_some() {
+            self.progress.moved(self.projector.generation, self.seen);
+            return Ok(());
+        }
+        if writer.pending() > 0 {
+            self.commit_at.get_or_insert(now + COMMIT_AFTER);
+        }
+        if self.seen > self.projector.index.position() {
+            self.save_at.get_or_insert(now + SAVE_EVERY);
+        }
+        if due(self.commit_at) || writer.pending() >= COMMIT_ITEMS {
+            self.commit(writer)?;
+        }
+        if due(self.save_at) {
+            self.save_at = None;
+            self.commit(writer)?;
+            self.save();
+        }
+        if writer.pending() == 0 {
+            self.progress.moved(self.projector.generation, self.seen);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, writer: &mut IndexWriter) -> Result<(), Failure> {
+        self.commit_at = None;
+        let reached = self.seen.max(self.projector.items_at);
+        if let Some(position) = reached
+            && reached > self.projector.index.position()
+        {
+            let started = Instant::now();
+            let items = writer.pending();
+            writer.commit(position)?;
+            metrics::histogram!("souk_projector_apply_seconds", "name" => SearchProjector::NAME)
+                .record(started.elapsed());
+            metrics::histogram!("souk_projector_batch_events", "name" => SearchProjector::NAME)
+                .record(items as f64);
+        }
+        Ok(())
+    }
+
+    /// Without it the next start reads more of the log again, nothing worse.
+    fn save(&self) {
+        if let Some(position) = self.projector.stock_at.max(self.seen)
+            && let Err(error) = self.projector.index.availability().save(position)
+        {
+            tracing::warn!(%error, "availability not saved");
+        }
+    }
+
+    /// The end of the log was reached.
+    fn caught_up(&mut self, writer: &mut IndexWriter) -> Result<(), Failure> {
+        let first = !self.served;
+        if let Some(quantities) = self.rebuild.take() {
+            for (sku, available) in quantities {
+                self.projector.index.availability().set(sku, available);
+            }
+            self.projector.items_at = self.seen;
+            self.projector.stock_at = self.seen;
+            self.commit(writer)?;
+            self.save();
+            self.tell();
+            tracing::info!(name = SearchProjector::NAME, "the new index is served");
+        } else if first {
+            self.commit(writer)?;
+            self.save();
+            self.served = true;
+            self.tell();
+        }
+        if writer.pending() == 0 {
+            self.progress.idle(self.projector.generation);
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, writer: &mut IndexWriter, events: &[Arc<Recorded>]) -> Result<(), Failure> {
+        // Only the last of what a batch says about an item matters.
+        let mut items: BTreeMap<ItemId, Vec<&Arc<Recorded>>> = BTreeMap::new();
+        for event in events {
+            if event.stream.category() == Item::CATEGORY {
+                if self.rebuild.is_some() || Some(event.position) > self.projector.items_at {
+                    items.entry(event::id(event)?).or_default().push(event);
+                }
+            } else if self.rebuild.is_some() || Some(event.position) > self.projector.stock_at {
+                self.count(event)?;
+            }
+        }
+        for (id, events) in items {
+            self.index_item(writer, id, &events).await?;
+        }
+        if self.rebuild.is_none() {
+            let last = events.last().map(|event| event.position);
+            self.projector.items_at = self.projector.items_at.max(last);
+            self.projector.stock_at = self.projector.stock_at.max(last);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, event: &Recorded) -> Result<(), ApplyError> {
+        let (inventory_event, _) = event::read::<InventoryEvent>(event)?;
+        let (on_hand, reserved) = stock::change(&inventory_event);
+        let sku: souk_domain::SkuId = event::id(event)?;
+        let availability = self.projector.index.availability();
+        match &mut self.rebuild {
+            Some(quantities) => *quantities.entry(sku.0).or_default() += on_hand - reserved,
+            None => availability.set(sku.0, availability.available(sku.0).unwrap_or(0) + on_hand - reserved),
+        }
+        Ok(())
+    }
+
+    async fn index_item(
+        &self,
+        writer: &mut IndexWriter,
+        id: ItemId,
+        events: &[&Arc<Recorded>],
+    ) -> Result<(), Failure> {
+        let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
+        let mut folded = Folded::default();
+        if first.revision > 0 {
+            // What the item was before is in its stream, and streams of items are short.
+            let mut before =
+                self.log.read_stream(&first.stream, 0, Direction::Forward, first.revision as usize);
+            while let Some(event) = before.next().await {
+                let event = event?;
+                folded.push(&event)?;
+            }
+        }
+        for event in events {
+            folded.push(event)?;
+        }
+        if folded.next != last.revision + 1 {
+            return Err(missing(&first.stream, folded.next));
+        }
+        let listing = folded.state.filter(|listing| !listing.withdrawn);
+        match listing.zip(folded.listed_at).and_then(|(listing, at)| document::document(id, listing, at)) {
+            Some(document) => writer.upsert(document)?,
+            None => writer.delete(id.0),
+        }
+        Ok(())
+    }
+
+    /// Makes known what there is.
+    fn tell(&self) {
+        let SearchProjector { generation, index, .. } = &*self.projector;
+        let status = |generation, served, position| ProjectorStatus {
+            name: SearchProjector::NAME.to_owned(),
+            version: 1,
+            generation,
+            served,
+            state: if served { ProjectorState::Active } else { ProjectorState::Building },
+            position,
+            head: None,
+            lag_events: 0,
+            lag_seconds: None,
+            error: None,
+        };
+        let statuses = if self.rebuild.is_some() {
+            vec![status(generation - 1, true, index.position()), status(*generation, false, None)]
+        } else {
+            vec![status(*generation, self.served, self.seen)]
+        };
+        self.progress.take_lead(statuses, true);
+    }
+}
+
+/// An item folded from its stream.
+#[derive(Default)]
+struct Folded {
+    state: ItemState,
+    listed_at: Option<DateTime<Utc>>,
+    /// The revision that comes next.
+    next: Revision,
+}
+
+impl Folded {
+    fn push(&mut self, event: &Recorded) -> Result<(), Failure> {
+        let (item_event, at) = event::read::<ItemEvent>(event)?;
+        if event.revision != self.next {
+            return Err(missing(&event.stream, self.next));
+        }
+        self.next += 1;
+        self.listed_at.get_or_insert(at);
+        self.state = Item::evolve(self.state.take(), &item_event);
+        Ok(())
+    }
+}
+
+fn missing(stream: &StreamName, revision: Revision) -> Failure {
+    Failure::Log(ReadError::Corrupt(format!("revision {revision} of {stream} is missing")))
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
