@@ -1,1 +1,14 @@
-//! commands
+//! The command side: commands are decided on the state of one stream and appended to the log.
+//!
+//! - [`executor`] runs one command on one stream, exactly once however often it is sent.
+//! - [`flows`] are what clients ask for, one module each; a flow runs one or a few commands.
+//! - [`checkout`] is the process manager that carries an order from placed to completed or cancelled.
+
+pub mod checkout;
+pub mod clock;
+pub mod executor;
+pub mod flows;
+mod market;
+
+pub use executor::{Category, Context, Done, ExecuteError, Fresh};
+pub use market::{Aggregates, Market};

@@ -93,7 +93,7 @@ fn check_fields<E: DomainEvent + Debug>(event: &Described, example: &E) {
 /// Does the word fit what is written?
 fn describes(kind: &str, value: &Value) -> bool {
     match kind.split([' ', ',']).next().unwrap_or_default() {
-        "UUID" | "text" | "word" => value.is_string(),
+        "UUID" | "text" | "word" | "time" => value.is_string(),
         "integer" => value.is_i64(),
         "list" => value.is_array(),
         "sealed" => value.get("sealed").is_some(),

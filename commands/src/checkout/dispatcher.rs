@@ -1,0 +1,293 @@
+//! Carries out the effects that a checkout recorded. Each may be sent again: its command ids derive from the order and
+//! the step, and an effect that was carried out before only tells what came of it.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use souk_domain::{
+    CartId, OrderId, ShipmentId, SkuId,
+    cart::{CartCommand, CartLine, CartState},
+    inventory::{Ending, InventoryCommand, InventoryState},
+    order::{Order, OrderCommand, OrderError, OrderPlaced},
+    payment::{PaymentCommand, PaymentRequested, PaymentState, PaymentType},
+    shipment::{ShipmentCommand, ShipmentRequested, ShipmentState, ShipmentStatus},
+};
+use uuid::Uuid;
+
+use super::{
+    booking,
+    events::{Effect, Fact},
+    process::Process,
+    settlement::{self, SettlementError},
+};
+use crate::{Context, ExecuteError, Market, flows};
+
+pub(super) struct Dispatcher {
+    pub(super) market: Arc<Market>,
+    /// Tries of one effect before the checkout is parked.
+    pub(super) attempts: u32,
+}
+
+/// An effect that could not be carried out.
+pub(super) struct Failed {
+    pub(super) effect: Effect,
+    pub(super) reason: String,
+}
+
+enum EffectError {
+    /// Worth another try.
+    Later(String),
+    /// No use in trying again.
+    Never(String),
+}
+
+impl<R: std::error::Error> From<ExecuteError<R>> for EffectError {
+    fn from(error: ExecuteError<R>) -> Self {
+        match error {
+            ExecuteError::Unavailable(_) | ExecuteError::Stale { .. } => Self::Later(error.to_string()),
+            ExecuteError::Refused(_) | ExecuteError::KeyReused | ExecuteError::Unreadable(_) => {
+                Self::Never(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<crate::executor::ReadFailure> for EffectError {
+    fn from(failure: crate::executor::ReadFailure) -> Self {
+        Self::Later(failure.to_string())
+    }
+}
+
+type Outcome = Result<Option<Fact>, EffectError>;
+
+impl Dispatcher {
+    /// Carries out what one record decided. Returns what turned out to be known already, and what failed for good.
+    pub(super) async fn carry_out(
+        &self,
+        order: OrderId,
+        process: &Process,
+        effects: Vec<Effect>,
+    ) -> (Vec<Fact>, Vec<Failed>) {
+        let (first, rest): (Vec<_>, Vec<_>) = effects
+            .into_iter()
+            .partition(|effect| matches!(effect, Effect::PlaceOrder | Effect::RestoreCart));
+        let (mut facts, mut failed) = (Vec::new(), Vec::new());
+        for group in [first, rest] {
+            for outcome in
+                join_all(group.into_iter().map(|effect| self.try_often(order, process, effect))).await
+            {
+                match outcome {
+                    Ok(fact) => facts.extend(fact),
+                    Err(failure) => failed.push(failure),
+                }
+            }
+        }
+        (facts, failed)
+    }
+
+    async fn try_often(
+        &self,
+        order: OrderId,
+        process: &Process,
+        effect: Effect,
+    ) -> Result<Option<Fact>, Failed> {
+        let mut attempt = 0;
+        loop {
+            match self.perform(order, process, &effect).await {
+                Ok(fact) => return Ok(fact),
+                Err(EffectError::Later(reason)) if attempt < self.attempts => {
+                    attempt += 1;
+                    tracing::warn!(%order, ?effect, attempt, reason, "an effect will be tried again");
+                    tokio::time::sleep(Duration::from_millis(25 << attempt.min(10))).await;
+                }
+                Err(EffectError::Later(reason) | EffectError::Never(reason)) => {
+                    return Err(Failed { effect, reason });
+                }
+            }
+        }
+    }
+
+    async fn perform(&self, order: OrderId, process: &Process, effect: &Effect) -> Outcome {
+        let context = context_of(order, process, effect);
+        match effect {
+            Effect::PlaceOrder => self.place(order, process.cart_id, &context).await,
+            Effect::Reserve { sku_id, quantity } => {
+                let command = InventoryCommand::Reserve { order_id: order, quantity: *quantity };
+                self.inventory(*sku_id, order, command, &context).await
+            }
+            Effect::Commit { sku_id } => {
+                self.inventory(*sku_id, order, InventoryCommand::Commit { order_id: order }, &context).await
+            }
+            Effect::Release { sku_id } => {
+                self.inventory(*sku_id, order, InventoryCommand::Release { order_id: order }, &context).await
+            }
+            Effect::MarkStockReserved => self.order(order, OrderCommand::MarkStockReserved, &context).await,
+            Effect::MarkPaid => self.order(order, OrderCommand::MarkPaid, &context).await,
+            Effect::MarkReadyToShip => self.order(order, OrderCommand::MarkReadyToShip, &context).await,
+            Effect::CompleteOrder => self.order(order, OrderCommand::Complete, &context).await,
+            Effect::CancelOrder { reason } => {
+                self.order(order, OrderCommand::Cancel(*reason), &context).await
+            }
+            Effect::RequestPayment => {
+                let placed = self.placed(order).await?;
+                let request = PaymentRequested { amount: placed.total, method: placed.payment };
+                self.payment(order, PaymentCommand::Request(request), &context).await
+            }
+            Effect::Refund => self.payment(order, PaymentCommand::RequestRefund, &context).await,
+            Effect::RequestShipment { seller_id } => {
+                let mut placed = self.placed(order).await?;
+                placed.lines.retain(|line| line.seller_id == *seller_id);
+                let request = ShipmentRequested {
+                    order_id: order,
+                    seller_id: *seller_id,
+                    lines: placed.lines,
+                    ship_to: placed.ship_to,
+                };
+                let shipment = ShipmentId { order_id: order, seller_id: *seller_id };
+                self.shipment(shipment, ShipmentCommand::Request(request), &context).await
+            }
+            Effect::CancelShipment { seller_id } => {
+                let shipment = ShipmentId { order_id: order, seller_id: *seller_id };
+                let told = self.shipment(shipment, ShipmentCommand::Cancel, &context).await?;
+                booking::cancel(&self.market, shipment).await;
+                Ok(told)
+            }
+            Effect::RestoreCart => self.restore_cart(process, &context).await,
+        }
+    }
+
+    async fn place(&self, order: OrderId, cart_id: CartId, context: &Context) -> Outcome {
+        let cart = flows::checkout::checked_out(&self.market, cart_id).await.map_err(EffectError::Later)?;
+        let Some(checkout) = cart else {
+            return Err(EffectError::Never(format!("cart {cart_id} was not checked out")));
+        };
+        flows::checkout::place(&self.market, order, cart_id, checkout, context).await?;
+        Ok(None)
+    }
+
+    async fn placed(&self, order: OrderId) -> Result<OrderPlaced, EffectError> {
+        let read = |state: &Option<Order>| state.as_ref().map(|order| order.placed.clone());
+        let placed = self.market.aggregates.orders.read(order, read).await?.value;
+        placed.ok_or_else(|| EffectError::Later("the order is not placed yet".into()))
+    }
+
+    async fn order(&self, order: OrderId, command: OrderCommand, context: &Context) -> Outcome {
+        let ready = matches!(command, OrderCommand::MarkReadyToShip);
+        match self.market.aggregates.orders.execute(order, command, context).await {
+            Ok(done) => Ok((ready && done.events.is_empty()).then_some(Fact::ReadyToShip)),
+            // A cancellation came first; the process hears of it by itself.
+            Err(ExecuteError::Refused(OrderError::BeingCancelled)) => Ok(None),
+            // The step before is still on its way.
+            Err(ExecuteError::Refused(error @ OrderError::OutOfOrder { .. })) => {
+                Err(EffectError::Later(error.to_string()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn inventory(
+        &self,
+        sku_id: SkuId,
+        order: OrderId,
+        command: InventoryCommand,
+        context: &Context,
+    ) -> Outcome {
+        let inventory = &self.market.aggregates.inventory;
+        if !inventory.execute(sku_id, command, context).await?.events.is_empty() {
+            return Ok(None);
+        }
+        let known = |state: &InventoryState| match (state.open_reservation(order), state.ending(order)) {
+            (Some(_), _) => Some(Fact::StockReserved { sku_id }),
+            (None, Some(Ending::Rejected)) => {
+                Some(Fact::ReservationRejected { sku_id, available: state.available() })
+            }
+            (None, Some(Ending::Released)) => Some(Fact::ReservationReleased { sku_id }),
+            (None, Some(Ending::Committed)) => Some(Fact::ReservationCommitted { sku_id }),
+            (None, None) => None,
+        };
+        Ok(inventory.read(sku_id, known).await?.value)
+    }
+
+    async fn payment(&self, order: OrderId, command: PaymentCommand, context: &Context) -> Outcome {
+        let nothing_new =
+            self.market.aggregates.payments.execute(order, command, context).await?.events.is_empty();
+        let settled =
+            settlement::settle(&self.market, order, context).await.map_err(|error| match error {
+                SettlementError::Log(error) => EffectError::from(error),
+                SettlementError::Refund(error) => EffectError::Never(error.to_string()),
+            })?;
+        Ok(match settled {
+            _ if !nothing_new => None,
+            PaymentState::Charged { .. } => Some(Fact::PaymentCompleted),
+            PaymentState::Failed { .. } => Some(Fact::PaymentFailed),
+            PaymentState::Refunded { .. } => Some(Fact::PaymentRefunded),
+            PaymentState::NotRequested | PaymentState::Pending { .. } => None,
+        })
+    }
+
+    async fn shipment(&self, shipment: ShipmentId, command: ShipmentCommand, context: &Context) -> Outcome {
+        let shipments = &self.market.aggregates.shipments;
+        let nothing_new = shipments.execute(shipment, command, context).await?.events.is_empty();
+        booking::book(&self.market, shipment, context).await?;
+        if !nothing_new {
+            return Ok(None);
+        }
+        let seller_id = shipment.seller_id;
+        let status = shipments.read(shipment, |state: &ShipmentState| state.status).await?.value;
+        Ok(match status {
+            ShipmentStatus::Ready | ShipmentStatus::Dispatched | ShipmentStatus::Delivered => {
+                Some(Fact::ShipmentReady { seller_id })
+            }
+            ShipmentStatus::Refused => Some(Fact::ShipmentRefused { seller_id }),
+            ShipmentStatus::Cancelled => Some(Fact::ShipmentCancelled { seller_id }),
+            ShipmentStatus::NotRequested | ShipmentStatus::Requested => None,
+        })
+    }
+
+    /// The lines of a cancelled order go into the buyer's next cart, if that is empty.
+    async fn restore_cart(&self, process: &Process, context: &Context) -> Outcome {
+        let carts = &self.market.aggregates.carts;
+        let cart = carts.read(process.cart_id, CartState::clone).await?.value;
+        let imported = process.backdated_to.is_some();
+        let lines: Vec<CartLine> = cart.lines;
+        if imported || lines.is_empty() {
+            return Ok(None);
+        }
+        let number = cart.number + 1;
+        let command = CartCommand::Restore { account_id: process.buyer_id, number, lines };
+        carts.execute(CartId::nth(process.buyer_id, number), command, context).await?;
+        Ok(None)
+    }
+}
+
+/// An imported order is backdated, and so is all that follows from it.
+pub(super) fn backdated(
+    payment: PaymentType,
+    occurred_at: Option<chrono::DateTime<chrono::Utc>>,
+) -> Option<chrono::DateTime<chrono::Utc>> {
+    occurred_at.filter(|_| payment == PaymentType::Invoice)
+}
+
+fn context_of(order: OrderId, process: &Process, effect: &Effect) -> Context {
+    let step = match effect {
+        Effect::PlaceOrder => "place".to_owned(),
+        Effect::Reserve { sku_id, .. } => format!("reserve/{sku_id}"),
+        Effect::MarkStockReserved => "markStockReserved".to_owned(),
+        Effect::RequestPayment => "requestPayment".to_owned(),
+        Effect::MarkPaid => "markPaid".to_owned(),
+        Effect::RequestShipment { seller_id } => format!("requestShipment/{seller_id}"),
+        Effect::MarkReadyToShip => "markReadyToShip".to_owned(),
+        Effect::Commit { sku_id } => format!("commit/{sku_id}"),
+        Effect::CompleteOrder => "complete".to_owned(),
+        Effect::Release { sku_id } => format!("release/{sku_id}"),
+        Effect::Refund => "refund".to_owned(),
+        Effect::CancelShipment { seller_id } => format!("cancelShipment/{seller_id}"),
+        Effect::RestoreCart => "restoreCart".to_owned(),
+        Effect::CancelOrder { .. } => "cancel".to_owned(),
+    };
+    Context {
+        correlation_id: process.correlation_id,
+        occurred_at: process.backdated_to,
+        ..Context::new(Uuid::new_v5(&order.0, step.as_bytes()), super::ACTOR)
+    }
+}

@@ -1,0 +1,97 @@
+//! What the process manager records: facts it learnt, effects it decided on.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use souk_domain::{AccountId, CartId, SkuId, domain_events, order::CancelReason};
+use uuid::Uuid;
+
+domain_events! {
+    pub enum CheckoutEvent {
+        CheckoutStarted = 1,
+        CheckoutAdvanced = 1,
+        CheckoutParked = 1,
+        CheckoutResumed = 1,
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckoutStarted {
+    pub cart_id: CartId,
+    pub buyer_id: AccountId,
+    /// One per SKU: lines that share a SKU are summed.
+    pub reservations: Vec<Reservation>,
+    pub sellers: Vec<AccountId>,
+    /// Until when the order must be ready to ship; then it is given up.
+    pub deadline: DateTime<Utc>,
+    pub correlation_id: Uuid,
+    /// When an imported order happened; all that follows from it happened then, too.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub backdated_to: Option<DateTime<Utc>>,
+    pub decided: Vec<Effect>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reservation {
+    pub sku_id: SkuId,
+    pub quantity: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckoutAdvanced {
+    pub learnt: Vec<Fact>,
+    pub decided: Vec<Effect>,
+}
+
+/// What was to be done could not be done; an operator has to look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckoutParked {
+    pub effect: Effect,
+    pub reason: String,
+}
+
+/// An operator sent it on its way again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckoutResumed {}
+
+/// What happened elsewhere and concerns the checkout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Fact {
+    StockReserved { sku_id: SkuId },
+    ReservationRejected { sku_id: SkuId, available: u64 },
+    ReservationReleased { sku_id: SkuId },
+    ReservationCommitted { sku_id: SkuId },
+    PaymentCompleted,
+    PaymentFailed,
+    PaymentRefunded,
+    ShipmentReady { seller_id: AccountId },
+    ShipmentRefused { seller_id: AccountId },
+    ShipmentCancelled { seller_id: AccountId },
+    ReadyToShip,
+    CancellationRequested,
+    DeadlinePassed,
+}
+
+/// What is to be done. Each may be done twice: its command ids derive from the order and the step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "effect", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Effect {
+    PlaceOrder,
+    Reserve { sku_id: SkuId, quantity: u32 },
+    MarkStockReserved,
+    RequestPayment,
+    MarkPaid,
+    RequestShipment { seller_id: AccountId },
+    MarkReadyToShip,
+    Commit { sku_id: SkuId },
+    CompleteOrder,
+    Release { sku_id: SkuId },
+    Refund,
+    CancelShipment { seller_id: AccountId },
+    RestoreCart,
+    CancelOrder { reason: CancelReason },
+}

@@ -1,0 +1,410 @@
+//! Follows the log, feeds each checkout what concerns it, keeps the deadlines, and takes up again after a crash.
+//!
+//! Nothing here is a source of truth. What a checkout knows and decided is in its stream; which checkouts are in flight
+//! is found again from a small snapshot file and the tail of the log, or from the log alone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use futures::{Stream, StreamExt, future::join_all};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use souk_domain::{OrderId, UnreadableEvent};
+use souk_event_log::{Message, Position, ReadError, Recorded};
+use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use super::{
+    ACTOR,
+    dispatcher::{Dispatcher, Failed, backdated},
+    events::{CheckoutEvent, Effect, Fact},
+    process::{CheckoutCommand, Process},
+    route::{Routed, filter, route},
+};
+use crate::{Context, Done, ExecuteError, Market};
+
+/// Messages of the log taken at once at most.
+const CHUNK: usize = 1_024;
+const TICK: Duration = Duration::from_millis(200);
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// From checkout until it is given up, unless it is ready to ship by then.
+    pub deadline: Duration,
+    /// Tries of one effect, with growing pauses (25 s from the tenth on), before the checkout is parked.
+    pub attempts: u32,
+    /// Where the checkouts in flight are noted.
+    pub snapshot: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ManagerError {
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableEvent),
+}
+
+/// A note of where the manager was: everything up to `position` is in the streams of the checkouts.
+#[derive(Default, Serialize, Deserialize)]
+struct Snapshot {
+    position: Option<Position>,
+    in_flight: BTreeSet<OrderId>,
+}
+
+struct InFlight {
+    deadline: DateTime<Utc>,
+    phase: &'static str,
+}
+
+/// What one chunk of the log says to one checkout.
+#[derive(Default)]
+struct News {
+    start: Option<CheckoutCommand>,
+    facts: Vec<Fact>,
+    ended: bool,
+    resumed: bool,
+}
+
+pub struct ProcessManager {
+    market: Arc<Market>,
+    dispatcher: Dispatcher,
+    settings: Settings,
+    in_flight: Mutex<HashMap<OrderId, InFlight>>,
+    tasks: TaskTracker,
+    position: watch::Sender<Option<Position>>,
+}
+
+impl ProcessManager {
+    pub fn new(market: Arc<Market>, settings: Settings) -> Arc<Self> {
+        let dispatcher = Dispatcher { market: Arc::clone(&market), attempts: settings.attempts };
+        Arc::new(Self {
+            market,
+            dispatcher,
+            settings,
+            in_flight: Mutex::default(),
+            tasks: TaskTracker::new(),
+            position: watch::Sender::new(None),
+        })
+    }
+
+    /// Up to where the log was taken in; moves while [`Self::run`] runs.
+    pub fn position(&self) -> watch::Receiver<Option<Position>> {
+        self.position.subscribe()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.lock().len()
+    }
+
+    /// Until told to stop; then it finishes what it is at. After a failure to read the log it takes up again.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            match self.follow(&stop).await {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::error!(%error, "the process manager could not go on and will try again");
+                    tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(Duration::from_secs(1)) => {} }
+                }
+            }
+        }
+        self.tasks.close();
+        // Whatever waits for a gateway is taken up again at the next start.
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
+    }
+
+    async fn follow(self: &Arc<Self>, stop: &CancellationToken) -> Result<(), ManagerError> {
+        let snapshot = self.load_snapshot();
+        let mut messages = self.market.log.subscribe(snapshot.position, filter()).ready_chunks(CHUNK);
+        let mut position = self.recover(snapshot, &mut messages).await?;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last_snapshot = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    self.save_snapshot(position);
+                    return Ok(());
+                }
+                _ = tick.tick() => {
+                    self.pass_deadlines().await;
+                    self.report();
+                    if last_snapshot.elapsed() >= SNAPSHOT_EVERY {
+                        self.save_snapshot(position);
+                        last_snapshot = tokio::time::Instant::now();
+                    }
+                }
+                chunk = messages.next() => {
+                    let Some(chunk) = chunk else { return Err(ReadError::Unavailable("the log went away".into()).into()) };
+                    let mut news = HashMap::new();
+                    let upto = self.collect(chunk, &mut news)?.position;
+                    join_all(news.into_iter().map(|(order, news)| self.take_in(order, news))).await;
+                    position = upto.or(position);
+                    self.position.send_replace(position);
+                }
+            }
+        }
+    }
+
+    /// Reads up to the end of the log before anything is done: most of what is on the way there has ended since.
+    async fn recover(
+        self: &Arc<Self>,
+        snapshot: Snapshot,
+        messages: &mut (impl Stream<Item = Vec<Result<Message, ReadError>>> + Unpin),
+    ) -> Result<Option<Position>, ManagerError> {
+        let mut position = snapshot.position;
+        let mut news: HashMap<OrderId, News> =
+            snapshot.in_flight.into_iter().map(|order| (order, News::default())).collect();
+        while let Some(chunk) = messages.next().await {
+            let collected = self.collect(chunk, &mut news)?;
+            position = collected.position.or(position);
+            news.retain(|_, news| !news.ended);
+            if collected.caught_up {
+                break;
+            }
+        }
+        if !news.is_empty() {
+            tracing::info!(checkouts = news.len(), "taking up checkouts that were in flight");
+        }
+        let orders: Vec<_> = news.keys().copied().collect();
+        for (order, news) in news {
+            self.take_in(order, news).await;
+        }
+        for order in orders {
+            self.take_up(order).await;
+        }
+        self.position.send_replace(position);
+        Ok(position)
+    }
+
+    fn collect(
+        &self,
+        chunk: Vec<Result<Message, ReadError>>,
+        news: &mut HashMap<OrderId, News>,
+    ) -> Result<Collected, ManagerError> {
+        let mut collected = Collected::default();
+        for message in chunk {
+            match message? {
+                Message::CaughtUp => collected.caught_up = true,
+                Message::Checkpoint(position) => collected.position = Some(position),
+                Message::Event(recorded) => {
+                    collected.position = Some(recorded.position);
+                    if let Some((order, routed)) = route(&recorded)? {
+                        self.note(news.entry(order).or_default(), routed, &recorded);
+                    }
+                }
+            }
+        }
+        Ok(collected)
+    }
+
+    fn note(&self, news: &mut News, routed: Routed, recorded: &Recorded) {
+        match routed {
+            Routed::Start { cart_id, checkout } => {
+                let metadata = recorded.metadata();
+                let backdated_to = backdated(checkout.payment.payment_type, metadata.occurred_at);
+                news.start = Some(CheckoutCommand::Start {
+                    cart_id,
+                    checkout,
+                    deadline: recorded.recorded_at + self.settings.deadline,
+                    correlation_id: metadata.correlation_id.unwrap_or(recorded.id),
+                    backdated_to,
+                });
+            }
+            Routed::Continue(fact) => news.facts.push(fact),
+            Routed::End => news.ended = true,
+            Routed::Parked => {}
+            Routed::Resumed => news.resumed = true,
+        }
+    }
+
+    async fn take_in(self: &Arc<Self>, order: OrderId, news: News) {
+        if let Some(start) = news.start {
+            self.feed(order, start, "start").await;
+        }
+        if !news.facts.is_empty() {
+            self.learn(order, news.facts).await;
+        }
+        if news.resumed {
+            self.take_up(order).await;
+        }
+        if news.ended {
+            self.in_flight.lock().remove(&order);
+        }
+    }
+
+    /// Dispatches again what has no answer yet.
+    async fn take_up(self: &Arc<Self>, order: OrderId) {
+        match self.market.aggregates.checkouts.read(order, Option::clone).await {
+            Ok(fresh) => {
+                if let Some(process) = fresh.value {
+                    let effects = process.outstanding();
+                    self.keep(order, &process);
+                    if process.parked.is_none() {
+                        self.dispatch(order, process, effects);
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%order, %error, "a checkout could not be taken up"),
+        }
+    }
+
+    async fn learn(self: &Arc<Self>, order: OrderId, facts: Vec<Fact>) {
+        // The same facts make the same command, so that a crash between record and note repeats nothing.
+        let step = serde_json::to_string(&facts).unwrap_or_default();
+        self.feed(order, CheckoutCommand::Learn(facts), &step).await;
+    }
+
+    /// Hands a command to the checkout and sends what it decided. Tries until the log takes it.
+    async fn feed(self: &Arc<Self>, order: OrderId, command: CheckoutCommand, step: &str) {
+        let context = Context::new(Uuid::new_v5(&order.0, format!("checkout/{step}").as_bytes()), ACTOR);
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let context = self.with_origin(order, context.clone(), &command).await;
+            match self.market.aggregates.checkouts.execute(order, command.clone(), &context).await {
+                Ok(done) => return self.sent(order, done).await,
+                // A fact about an order that no checkout here started: of no concern.
+                Err(ExecuteError::Refused(_)) => return,
+                Err(error) => {
+                    tracing::error!(%order, %error, "a checkout could not record what it learnt and will try again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+            }
+        }
+    }
+
+    async fn with_origin(&self, order: OrderId, context: Context, command: &CheckoutCommand) -> Context {
+        let origin = match command {
+            CheckoutCommand::Start { correlation_id, backdated_to, .. } => {
+                Some((*correlation_id, *backdated_to))
+            }
+            _ => {
+                let read =
+                    |process: &Option<Process>| process.as_ref().map(|p| (p.correlation_id, p.backdated_to));
+                self.market.aggregates.checkouts.read(order, read).await.ok().and_then(|fresh| fresh.value)
+            }
+        };
+        match origin {
+            Some((correlation_id, occurred_at)) => Context { correlation_id, occurred_at, ..context },
+            None => context,
+        }
+    }
+
+    async fn sent(self: &Arc<Self>, order: OrderId, done: Done<CheckoutEvent>) {
+        let effects: Vec<Effect> = done
+            .events
+            .into_iter()
+            .flat_map(|event| match event {
+                CheckoutEvent::CheckoutStarted(started) => started.decided,
+                CheckoutEvent::CheckoutAdvanced(advanced) => advanced.decided,
+                CheckoutEvent::CheckoutParked(_) | CheckoutEvent::CheckoutResumed(_) => vec![],
+            })
+            .collect();
+        if effects.is_empty() {
+            return;
+        }
+        match self.market.aggregates.checkouts.read(order, Option::clone).await {
+            Ok(fresh) => {
+                if let Some(process) = fresh.value {
+                    self.keep(order, &process);
+                    self.dispatch(order, process, effects);
+                }
+            }
+            // Recorded but not sent: found again at the next start.
+            Err(error) => tracing::error!(%order, %error, "effects wait for the next start"),
+        }
+    }
+
+    fn keep(&self, order: OrderId, process: &Process) {
+        let entry =
+            InFlight { deadline: process.deadline, phase: process.phase.name(process.parked.is_some()) };
+        self.in_flight.lock().insert(order, entry);
+    }
+
+    fn dispatch(self: &Arc<Self>, order: OrderId, process: Process, effects: Vec<Effect>) {
+        let manager = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let (facts, failed) = manager.dispatcher.carry_out(order, &process, effects).await;
+            if !facts.is_empty() {
+                // Boxed, since what it learns may be dispatched in turn.
+                Box::pin(manager.learn(order, facts)).await;
+            }
+            if let Some(Failed { effect, reason }) = failed.into_iter().next() {
+                tracing::error!(%order, ?effect, reason, "a checkout is parked: it needs an operator");
+                let step = format!("park/{}", serde_json::to_string(&effect).unwrap_or_default());
+                Box::pin(manager.feed(order, CheckoutCommand::Park { effect, reason }, &step)).await;
+                Box::pin(manager.note_parked(order)).await;
+            }
+        });
+    }
+
+    async fn note_parked(&self, order: OrderId) {
+        if let Ok(fresh) = self.market.aggregates.checkouts.read(order, Option::clone).await
+            && let Some(process) = fresh.value
+        {
+            self.keep(order, &process);
+        }
+    }
+
+    async fn pass_deadlines(self: &Arc<Self>) {
+        let now = self.market.clock.now();
+        let due: Vec<_> = {
+            let in_flight = self.in_flight.lock();
+            in_flight.iter().filter(|(_, entry)| entry.deadline <= now).map(|(order, _)| *order).collect()
+        };
+        for order in due {
+            self.learn(order, vec![Fact::DeadlinePassed]).await;
+            // Passed once: what comes of it is in its stream.
+            if let Some(entry) = self.in_flight.lock().get_mut(&order) {
+                entry.deadline = DateTime::<Utc>::MAX_UTC;
+            }
+        }
+    }
+
+    fn report(&self) {
+        let mut counts: BTreeMap<&str, u32> =
+            super::process::PHASES.iter().map(|phase| (*phase, 0)).collect();
+        for entry in self.in_flight.lock().values() {
+            *counts.entry(entry.phase).or_default() += 1;
+        }
+        for (phase, count) in counts {
+            metrics::gauge!("souk_checkouts_in_flight", "state" => phase.to_owned()).set(count);
+        }
+    }
+
+    fn load_snapshot(&self) -> Snapshot {
+        let Some(path) = &self.settings.snapshot else { return Snapshot::default() };
+        std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    fn save_snapshot(&self, position: Option<Position>) {
+        let Some(path) = &self.settings.snapshot else { return };
+        let in_flight = self.in_flight.lock().keys().copied().collect();
+        if let Err(error) = write_whole(path, &Snapshot { position, in_flight }) {
+            tracing::warn!(%error, path = %path.display(), "the checkouts in flight could not be noted");
+        }
+    }
+}
+
+#[derive(Default)]
+struct Collected {
+    position: Option<Position>,
+    caught_up: bool,
+}
+
+/// Written beside and renamed, so that a crash leaves the old file or the new one.
+fn write_whole(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, serde_json::to_vec(snapshot)?)?;
+    std::fs::rename(beside, path)
+}

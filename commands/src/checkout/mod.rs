@@ -1,0 +1,26 @@
+//! Checkout, the process manager: from a cart that was checked out to an order completed, or cancelled with everything
+//! undone.
+//!
+//! - [`process`] is the saga itself, pure: what it knows, what a fact leads to.
+//! - [`events`] is its own record, `checkout-{orderId}`: what came in and what is to go out, in one append.
+//! - `route` tells which events concern it.
+//! - [`manager`] follows the log, feeds the process, keeps deadlines, and takes up again after a crash.
+//! - `dispatcher` carries out what was decided; `settlement` and `booking` talk to the gateways.
+
+/// Who signs what the process manager does.
+const ACTOR: &str = "process:checkout";
+
+mod booking;
+mod dispatcher;
+mod events;
+mod manager;
+mod process;
+mod route;
+mod settlement;
+
+pub use events::{
+    CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutStarted, Effect, Fact,
+    Reservation,
+};
+pub use manager::{ManagerError, ProcessManager, Settings};
+pub use process::{Checkout, CheckoutCommand, Phase, Process};

@@ -1,0 +1,420 @@
+//! The saga, pure. Forward: reserve, pay, book the shipments, pass the point of no return, commit. Backward from any
+//! point before it: release, refund, cancel the shipments, and only then is the order cancelled.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use souk_domain::{AccountId, CartId, Decider, OrderId, SkuId, cart::CartCheckedOut, order::CancelReason};
+use uuid::Uuid;
+
+use super::events::{
+    CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutStarted, Effect, Fact,
+    Reservation,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    Reserving,
+    Paying,
+    Shipping,
+    /// The order decides now between going through and a cancellation that came in.
+    Readying,
+    Committing,
+    Completing,
+    Compensating(CancelReason),
+    Cancelling(CancelReason),
+}
+
+/// The names that metrics show.
+pub(super) const PHASES: [&str; 9] = [
+    "reserving",
+    "paying",
+    "shipping",
+    "readying",
+    "committing",
+    "completing",
+    "compensating",
+    "cancelling",
+    "parked",
+];
+
+impl Phase {
+    pub(super) fn name(self, parked: bool) -> &'static str {
+        match self {
+            _ if parked => "parked",
+            Self::Reserving => "reserving",
+            Self::Paying => "paying",
+            Self::Shipping => "shipping",
+            Self::Readying => "readying",
+            Self::Committing => "committing",
+            Self::Completing => "completing",
+            Self::Compensating(_) => "compensating",
+            Self::Cancelling(_) => "cancelling",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Stock {
+    Asked,
+    Held,
+    Rejected,
+    Released,
+    Committed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Paying {
+    NotAsked,
+    Asked,
+    Completed,
+    /// Nothing was taken, or it was given back.
+    Settled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Shipping {
+    NotAsked,
+    Asked,
+    Ready,
+    Refused,
+    Cancelled,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    pub cart_id: CartId,
+    pub buyer_id: AccountId,
+    pub phase: Phase,
+    pub deadline: DateTime<Utc>,
+    pub correlation_id: Uuid,
+    pub backdated_to: Option<DateTime<Utc>>,
+    /// Why it waits for an operator.
+    pub parked: Option<String>,
+    stock: BTreeMap<SkuId, (u32, Stock)>,
+    payment: Paying,
+    shipments: BTreeMap<AccountId, Shipping>,
+}
+
+impl Process {
+    fn start(started: &CheckoutStarted) -> Self {
+        Self {
+            cart_id: started.cart_id,
+            buyer_id: started.buyer_id,
+            phase: Phase::Reserving,
+            deadline: started.deadline,
+            correlation_id: started.correlation_id,
+            backdated_to: started.backdated_to,
+            parked: None,
+            stock: started.reservations.iter().map(|r| (r.sku_id, (r.quantity, Stock::Asked))).collect(),
+            payment: Paying::NotAsked,
+            shipments: started.sellers.iter().map(|seller| (*seller, Shipping::NotAsked)).collect(),
+        }
+    }
+
+    /// Takes a fact in and tells what follows; `None` if it is known already, or of no concern any more.
+    fn learn(&mut self, fact: &Fact) -> Option<Vec<Effect>> {
+        match fact {
+            Fact::StockReserved { sku_id } => self.stock_becomes(*sku_id, &[Stock::Asked], Stock::Held)?,
+            Fact::ReservationRejected { sku_id, .. } => {
+                self.stock_becomes(*sku_id, &[Stock::Asked], Stock::Rejected)?;
+            }
+            Fact::ReservationReleased { sku_id } => {
+                self.stock_becomes(*sku_id, &[Stock::Asked, Stock::Held], Stock::Released)?;
+            }
+            Fact::ReservationCommitted { sku_id } => {
+                self.stock_becomes(*sku_id, &[Stock::Held], Stock::Committed)?;
+            }
+            Fact::PaymentCompleted => self.payment_becomes(&[Paying::Asked], Paying::Completed)?,
+            Fact::PaymentFailed | Fact::PaymentRefunded => {
+                self.payment_becomes(&[Paying::Asked, Paying::Completed], Paying::Settled)?;
+            }
+            Fact::ShipmentReady { seller_id } => {
+                self.shipment_becomes(*seller_id, &[Shipping::Asked], Shipping::Ready)?;
+            }
+            Fact::ShipmentRefused { seller_id } => {
+                self.shipment_becomes(*seller_id, &[Shipping::Asked], Shipping::Refused)?;
+            }
+            Fact::ShipmentCancelled { seller_id } => {
+                self.shipment_becomes(*seller_id, &[Shipping::Asked, Shipping::Ready], Shipping::Cancelled)?;
+            }
+            Fact::ReadyToShip | Fact::CancellationRequested | Fact::DeadlinePassed => {}
+        }
+        self.react(fact)
+    }
+
+    /// The whole course of the saga.
+    fn react(&mut self, fact: &Fact) -> Option<Vec<Effect>> {
+        use Phase::{
+            Cancelling, Committing, Compensating, Completing, Paying, Readying, Reserving, Shipping,
+        };
+        match (self.phase, fact) {
+            (Reserving, Fact::StockReserved { .. }) if self.all_stock_is(Stock::Held) => {
+                self.phase = Paying;
+                self.payment = self::Paying::Asked;
+                Some(vec![Effect::MarkStockReserved, Effect::RequestPayment])
+            }
+            (Paying, Fact::PaymentCompleted) => {
+                self.phase = Shipping;
+                self.shipments.values_mut().for_each(|shipment| *shipment = self::Shipping::Asked);
+                Some([Effect::MarkPaid].into_iter().chain(self.request_shipments()).collect())
+            }
+            (Shipping, Fact::ShipmentReady { .. }) if self.all_shipments_are_ready() => {
+                self.phase = Readying;
+                Some(vec![Effect::MarkReadyToShip])
+            }
+            (Readying, Fact::ReadyToShip) => {
+                self.phase = Committing;
+                Some(self.stock.keys().map(|&sku_id| Effect::Commit { sku_id }).collect())
+            }
+            (Committing, Fact::ReservationCommitted { .. }) if self.all_stock_is(Stock::Committed) => {
+                self.phase = Completing;
+                Some(vec![Effect::CompleteOrder])
+            }
+
+            (Reserving, Fact::ReservationRejected { .. }) => Some(self.compensate(CancelReason::OutOfStock)),
+            (Paying, Fact::PaymentFailed) => Some(self.compensate(CancelReason::PaymentDeclined)),
+            (Shipping, Fact::ShipmentRefused { .. }) => {
+                Some(self.compensate(CancelReason::ShippingUnavailable))
+            }
+            (Reserving | Paying | Shipping | Readying, Fact::CancellationRequested) => {
+                Some(self.compensate(CancelReason::BuyerRequest))
+            }
+            // Once the order was asked to get ready, its answer comes: the deadline has nothing left to guard.
+            (Reserving | Paying | Shipping, Fact::DeadlinePassed) => {
+                Some(self.compensate(CancelReason::Timeout))
+            }
+
+            (Compensating(reason), _) if !is_trigger(fact) => Some(self.cancel_once_undone(reason)),
+            (Compensating(_) | Cancelling(_) | Readying | Committing | Completing, _) if is_trigger(fact) => {
+                None
+            }
+            (Reserving | Paying | Shipping, Fact::ReadyToShip) => None,
+            _ => Some(vec![]),
+        }
+    }
+
+    /// Undoes everything that was sent and is not known refused.
+    fn compensate(&mut self, reason: CancelReason) -> Vec<Effect> {
+        self.phase = Phase::Compensating(reason);
+        let mut effects = self.compensations();
+        effects.extend(self.cancel_once_undone(reason));
+        effects
+    }
+
+    fn compensations(&self) -> Vec<Effect> {
+        let releases = self
+            .stock
+            .iter()
+            .filter(|(_, (_, stock))| matches!(stock, Stock::Asked | Stock::Held))
+            .map(|(&sku_id, _)| Effect::Release { sku_id });
+        let refund = matches!(self.payment, Paying::Asked | Paying::Completed).then_some(Effect::Refund);
+        let cancellations = self
+            .shipments
+            .iter()
+            .filter(|(_, shipment)| matches!(shipment, Shipping::Asked | Shipping::Ready))
+            .map(|(&seller_id, _)| Effect::CancelShipment { seller_id });
+        releases.chain(refund).chain(cancellations).collect()
+    }
+
+    fn cancel_once_undone(&mut self, reason: CancelReason) -> Vec<Effect> {
+        if !self.compensations().is_empty() {
+            return vec![];
+        }
+        self.phase = Phase::Cancelling(reason);
+        vec![Effect::RestoreCart, Effect::CancelOrder { reason }]
+    }
+
+    /// What was decided and has no answer yet: to be done again after a crash.
+    pub fn outstanding(&self) -> Vec<Effect> {
+        let stock_in = |wanted: Stock| self.stock.iter().filter(move |(_, (_, stock))| *stock == wanted);
+        match self.phase {
+            Phase::Reserving => [Effect::PlaceOrder]
+                .into_iter()
+                .chain(
+                    stock_in(Stock::Asked)
+                        .map(|(&sku_id, &(quantity, _))| Effect::Reserve { sku_id, quantity }),
+                )
+                .collect(),
+            Phase::Paying => vec![Effect::MarkStockReserved, Effect::RequestPayment],
+            Phase::Shipping => [Effect::MarkStockReserved, Effect::MarkPaid]
+                .into_iter()
+                .chain(self.request_shipments())
+                .collect(),
+            Phase::Readying => vec![Effect::MarkStockReserved, Effect::MarkPaid, Effect::MarkReadyToShip],
+            Phase::Committing => {
+                stock_in(Stock::Held).map(|(&sku_id, _)| Effect::Commit { sku_id }).collect()
+            }
+            Phase::Completing => vec![Effect::CompleteOrder],
+            Phase::Compensating(_) => self.compensations(),
+            Phase::Cancelling(reason) => vec![Effect::RestoreCart, Effect::CancelOrder { reason }],
+        }
+    }
+
+    fn request_shipments(&self) -> impl Iterator<Item = Effect> {
+        self.shipments
+            .iter()
+            .filter(|(_, shipment)| **shipment == Shipping::Asked)
+            .map(|(&seller_id, _)| Effect::RequestShipment { seller_id })
+    }
+
+    fn all_stock_is(&self, wanted: Stock) -> bool {
+        self.stock.values().all(|(_, stock)| *stock == wanted)
+    }
+
+    fn all_shipments_are_ready(&self) -> bool {
+        self.shipments.values().all(|shipment| *shipment == Shipping::Ready)
+    }
+
+    fn stock_becomes(&mut self, sku: SkuId, from: &[Stock], to: Stock) -> Option<()> {
+        self.stock.get_mut(&sku).and_then(|(_, stock)| step(stock, from, to))
+    }
+
+    fn payment_becomes(&mut self, from: &[Paying], to: Paying) -> Option<()> {
+        step(&mut self.payment, from, to)
+    }
+
+    fn shipment_becomes(&mut self, seller: AccountId, from: &[Shipping], to: Shipping) -> Option<()> {
+        self.shipments.get_mut(&seller).and_then(|shipment| step(shipment, from, to))
+    }
+}
+
+fn step<T: PartialEq>(value: &mut T, from: &[T], to: T) -> Option<()> {
+    if !from.contains(value) {
+        return None;
+    }
+    *value = to;
+    Some(())
+}
+
+/// Facts that tell of no answer to anything asked.
+fn is_trigger(fact: &Fact) -> bool {
+    matches!(fact, Fact::CancellationRequested | Fact::DeadlinePassed | Fact::ReadyToShip)
+}
+
+#[derive(Clone, Debug)]
+pub enum CheckoutCommand {
+    Start {
+        cart_id: CartId,
+        checkout: Box<CartCheckedOut>,
+        deadline: DateTime<Utc>,
+        correlation_id: Uuid,
+        backdated_to: Option<DateTime<Utc>>,
+    },
+    Learn(Vec<Fact>),
+    Park {
+        effect: Effect,
+        reason: String,
+    },
+    Resume,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckoutError {
+    #[error("there is no such checkout")]
+    NotFound,
+}
+
+/// The decider of `checkout-{orderId}`.
+pub struct Checkout;
+
+impl Decider for Checkout {
+    type Id = OrderId;
+    type Command = CheckoutCommand;
+    type Event = CheckoutEvent;
+    type State = Option<Process>;
+    type Error = CheckoutError;
+
+    const CATEGORY: &'static str = "checkout";
+
+    fn evolve(state: Option<Process>, event: &CheckoutEvent) -> Option<Process> {
+        if let CheckoutEvent::CheckoutStarted(started) = event {
+            return Some(Process::start(started));
+        }
+        let mut process = state?;
+        match event {
+            CheckoutEvent::CheckoutStarted(_) => {}
+            CheckoutEvent::CheckoutAdvanced(advanced) => {
+                for fact in &advanced.learnt {
+                    process.learn(fact);
+                }
+            }
+            CheckoutEvent::CheckoutParked(parked) => process.parked = Some(parked.reason.clone()),
+            CheckoutEvent::CheckoutResumed(_) => process.parked = None,
+        }
+        Some(process)
+    }
+
+    fn decide(
+        state: &Option<Process>,
+        command: &CheckoutCommand,
+        _now: DateTime<Utc>,
+    ) -> Result<Vec<CheckoutEvent>, CheckoutError> {
+        match (state, command) {
+            (None, CheckoutCommand::Start { cart_id, checkout, deadline, correlation_id, backdated_to }) => {
+                Ok(vec![start(*cart_id, checkout, *deadline, *correlation_id, *backdated_to).into()])
+            }
+            (Some(_), CheckoutCommand::Start { .. }) => Ok(vec![]),
+            (None, _) => Err(CheckoutError::NotFound),
+            (Some(process), CheckoutCommand::Learn(facts)) => Ok(learn(process, facts).into_iter().collect()),
+            (Some(process), CheckoutCommand::Park { effect, reason }) if process.parked.is_none() => {
+                Ok(vec![CheckoutParked { effect: effect.clone(), reason: reason.clone() }.into()])
+            }
+            (Some(process), CheckoutCommand::Resume) if process.parked.is_some() => {
+                Ok(vec![CheckoutResumed {}.into()])
+            }
+            (Some(_), CheckoutCommand::Park { .. } | CheckoutCommand::Resume) => Ok(vec![]),
+        }
+    }
+}
+
+fn start(
+    cart_id: CartId,
+    checkout: &CartCheckedOut,
+    deadline: DateTime<Utc>,
+    correlation_id: Uuid,
+    backdated_to: Option<DateTime<Utc>>,
+) -> CheckoutStarted {
+    let mut quantities = BTreeMap::<SkuId, u32>::new();
+    let mut sellers = Vec::new();
+    for line in &checkout.lines {
+        let quantity = quantities.entry(line.sku_id).or_default();
+        *quantity = quantity.saturating_add(line.quantity);
+        if !sellers.contains(&line.seller_id) {
+            sellers.push(line.seller_id);
+        }
+    }
+    let mut started = CheckoutStarted {
+        cart_id,
+        buyer_id: checkout.buyer_id,
+        reservations: quantities
+            .into_iter()
+            .map(|(sku_id, quantity)| Reservation { sku_id, quantity })
+            .collect(),
+        sellers,
+        deadline,
+        correlation_id,
+        backdated_to,
+        decided: vec![],
+    };
+    started.decided = Process::start(&started).outstanding();
+    started
+}
+
+fn learn(process: &Process, facts: &[Fact]) -> Option<CheckoutEvent> {
+    let mut process = process.clone();
+    let (mut learnt, mut decided) = (Vec::new(), Vec::new());
+    for fact in facts {
+        if let Some(effects) = process.learn(fact) {
+            learnt.push(fact.clone());
+            decided.extend(effects);
+        }
+    }
+    (!learnt.is_empty()).then(|| CheckoutAdvanced { learnt, decided }.into())
+}

@@ -1,0 +1,175 @@
+//! Runs commands. Each live stream has a mailbox: commands for it are decided one after another on the state in
+//! memory and appended together, so that one fsync acknowledges many.
+//!
+//! Relies on the log's exact expected revision for correctness, and on nothing else: a mailbox may be evicted, exist
+//! twice, or find that another process has written. It then reads what is missing and decides again.
+
+mod context;
+mod loaded;
+mod mailbox;
+mod snapshots;
+
+use std::{sync::Arc, time::Instant};
+
+use moka::sync::Cache;
+use souk_domain::Decider;
+use souk_event_log::{EventLog, Position, ReadError, Revision, StreamName};
+
+pub use self::{
+    context::Context,
+    snapshots::{SnapshotError, Snapshots},
+};
+use self::{loaded::LoadError, mailbox::Mailbox};
+use crate::clock::Clock;
+
+/// What came of a command.
+#[derive(Clone, Debug)]
+pub struct Done<E> {
+    /// What was appended; empty if there was nothing to change, or if the command was carried out before.
+    pub events: Vec<E>,
+    /// Of the last event that the command led to, or of the stream's last event if it led to none.
+    pub revision: Option<Revision>,
+    pub position: Option<Position>,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ExecuteError<R> {
+    #[error(transparent)]
+    Refused(R),
+    /// The stream is not at the revision that the caller expected.
+    #[error("the resource has changed since: it is at revision {actual:?}")]
+    Stale { actual: Option<Revision> },
+    #[error("this command id was used for another command")]
+    KeyReused,
+    #[error("{0}")]
+    Unavailable(String),
+    /// An event that this program cannot read.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl<R> ExecuteError<R> {
+    /// The same failure for a caller who maps refusals to his own.
+    pub fn map_refused<S>(self, map: impl FnOnce(R) -> S) -> ExecuteError<S> {
+        match self {
+            Self::Refused(refusal) => ExecuteError::Refused(map(refusal)),
+            Self::Stale { actual } => ExecuteError::Stale { actual },
+            Self::KeyReused => ExecuteError::KeyReused,
+            Self::Unavailable(message) => ExecuteError::Unavailable(message),
+            Self::Unreadable(message) => ExecuteError::Unreadable(message),
+        }
+    }
+}
+
+impl<R> From<LoadError> for ExecuteError<R> {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Log(error) => Self::Unavailable(error.to_string()),
+            LoadError::Unreadable(error) => Self::Unreadable(error.to_string()),
+        }
+    }
+}
+
+/// A value read from a stream's state, as of the stream's head at the time of asking.
+#[derive(Clone, Debug)]
+pub struct Fresh<R> {
+    pub value: R,
+    /// `None` of a stream that does not exist.
+    pub revision: Option<Revision>,
+    pub position: Option<Position>,
+}
+
+/// What all mailboxes share.
+pub(crate) struct Shared {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) clock: Clock,
+    pub(crate) snapshots: Option<Snapshots>,
+}
+
+/// The streams of one category.
+pub struct Category<D: Decider> {
+    shared: Arc<Shared>,
+    mailboxes: Cache<D::Id, Arc<Mailbox<D>>>,
+}
+
+impl<D: Decider> Category<D> {
+    /// Keeps the state of at most `live` streams in memory.
+    pub(crate) fn new(shared: Arc<Shared>, live: u64) -> Self {
+        Self { shared, mailboxes: Cache::new(live) }
+    }
+
+    pub fn stream(id: D::Id) -> StreamName {
+        StreamName::new(D::CATEGORY, id)
+    }
+
+    fn mailbox(&self, id: D::Id) -> Arc<Mailbox<D>> {
+        self.mailboxes.get_with(id, || Arc::new(Mailbox::new(Self::stream(id), Arc::clone(&self.shared))))
+    }
+
+    pub async fn execute(
+        &self,
+        id: D::Id,
+        command: D::Command,
+        context: &Context,
+    ) -> Result<Done<D::Event>, ExecuteError<D::Error>> {
+        self.execute_at(id, None, command, context).await
+    }
+
+    /// As [`Self::execute`], if the stream is at the given revision; [`ExecuteError::Stale`] otherwise.
+    pub async fn execute_at(
+        &self,
+        id: D::Id,
+        expected: Option<Revision>,
+        command: D::Command,
+        context: &Context,
+    ) -> Result<Done<D::Event>, ExecuteError<D::Error>> {
+        let started = Instant::now();
+        let result = self.mailbox(id).execute(command, context.clone(), expected).await;
+        let outcome = match &result {
+            Ok(done) if done.events.is_empty() => "nothing",
+            Ok(_) => "done",
+            Err(ExecuteError::Refused(_) | ExecuteError::Stale { .. } | ExecuteError::KeyReused) => "refused",
+            Err(ExecuteError::Unavailable(_) | ExecuteError::Unreadable(_)) => "failed",
+        };
+        metrics::histogram!("souk_command_seconds", "category" => D::CATEGORY, "outcome" => outcome)
+            .record(started.elapsed());
+        result
+    }
+
+    /// Refuses a command id that was used on this stream for a request with another body.
+    pub async fn recall(&self, id: D::Id, context: &Context) -> Result<(), ExecuteError<D::Error>> {
+        self.mailbox(id).recall(context).await
+    }
+
+    /// Looks at the state as it is now, in whichever process it was changed last.
+    pub async fn read<R>(
+        &self,
+        id: D::Id,
+        view: impl FnOnce(&D::State) -> R,
+    ) -> Result<Fresh<R>, ReadFailure> {
+        Ok(self.mailbox(id).read(view).await?)
+    }
+}
+
+/// Why a state could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ReadFailure(String);
+
+impl From<LoadError> for ReadFailure {
+    fn from(error: LoadError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<ReadError> for ReadFailure {
+    fn from(error: ReadError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl<R> From<ReadFailure> for ExecuteError<R> {
+    fn from(failure: ReadFailure) -> Self {
+        Self::Unavailable(failure.0)
+    }
+}

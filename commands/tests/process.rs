@@ -1,0 +1,295 @@
+//! The saga's rules, told without a log: what a checkout does about what it learns.
+
+use chrono::DateTime;
+use souk_commands::checkout::{
+    Checkout, CheckoutAdvanced, CheckoutCommand, CheckoutEvent, CheckoutStarted, Effect, Fact, Process,
+    Reservation,
+};
+use souk_domain::{
+    AccountId, CartId, SkuId,
+    order::CancelReason,
+    testing::{
+        Given,
+        examples::{BUYER, SELLER, sku_id},
+    },
+};
+use uuid::Uuid;
+
+const OTHER_SELLER: AccountId = AccountId(Uuid::from_u128(0x6));
+
+/// Facts and effects in the order of the saga, for one or two SKUs and sellers.
+struct Story(Given<Checkout>);
+
+impl Story {
+    fn of(skus: &[SkuId], sellers: &[AccountId]) -> Self {
+        let started = CheckoutStarted {
+            cart_id: CartId(Uuid::from_u128(1)),
+            buyer_id: BUYER,
+            reservations: skus.iter().map(|&sku_id| Reservation { sku_id, quantity: 1 }).collect(),
+            sellers: sellers.to_vec(),
+            deadline: DateTime::UNIX_EPOCH,
+            correlation_id: Uuid::nil(),
+            backdated_to: None,
+            decided: vec![],
+        };
+        Self(Given::events([started.into()]))
+    }
+
+    fn simple() -> Self {
+        Self::of(&[mug()], &[SELLER])
+    }
+
+    /// Learns one fact, which must lead to exactly these effects.
+    #[track_caller]
+    fn then(self, fact: Fact, effects: impl IntoIterator<Item = Effect>) -> Self {
+        let advanced: CheckoutEvent =
+            CheckoutAdvanced { learnt: vec![fact.clone()], decided: effects.into_iter().collect() }.into();
+        Self(self.0.when(CheckoutCommand::Learn(vec![fact])).then([advanced]))
+    }
+
+    #[track_caller]
+    fn ignores(self, fact: Fact) -> Self {
+        Self(self.0.when(CheckoutCommand::Learn(vec![fact])).then_nothing())
+    }
+
+    #[track_caller]
+    fn waits_for(self, effects: impl IntoIterator<Item = Effect>) -> Self {
+        let outstanding = self.0.state().as_ref().map(Process::outstanding);
+        assert_eq!(outstanding, Some(effects.into_iter().collect::<Vec<_>>()));
+        self
+    }
+
+    fn reserved(self) -> Self {
+        self.then(Fact::StockReserved { sku_id: mug() }, [Effect::MarkStockReserved, Effect::RequestPayment])
+    }
+
+    fn paid(self) -> Self {
+        self.reserved()
+            .then(Fact::PaymentCompleted, [Effect::MarkPaid, Effect::RequestShipment { seller_id: SELLER }])
+    }
+
+    fn booked(self) -> Self {
+        self.paid().then(Fact::ShipmentReady { seller_id: SELLER }, [Effect::MarkReadyToShip])
+    }
+}
+
+fn mug() -> SkuId {
+    sku_id("MUG")
+}
+
+fn pen() -> SkuId {
+    sku_id("PEN")
+}
+
+fn cancelled(reason: CancelReason) -> [Effect; 2] {
+    [Effect::RestoreCart, Effect::CancelOrder { reason }]
+}
+
+#[test]
+fn an_order_goes_through_step_by_step() {
+    Story::simple()
+        .waits_for([Effect::PlaceOrder, Effect::Reserve { sku_id: mug(), quantity: 1 }])
+        .booked()
+        .then(Fact::ReadyToShip, [Effect::Commit { sku_id: mug() }])
+        .waits_for([Effect::Commit { sku_id: mug() }])
+        .then(Fact::ReservationCommitted { sku_id: mug() }, [Effect::CompleteOrder])
+        .waits_for([Effect::CompleteOrder]);
+}
+
+#[test]
+fn nothing_is_charged_before_every_line_is_reserved() {
+    Story::of(&[mug(), pen()], &[SELLER])
+        .then(Fact::StockReserved { sku_id: pen() }, [])
+        .then(Fact::StockReserved { sku_id: mug() }, [Effect::MarkStockReserved, Effect::RequestPayment]);
+}
+
+#[test]
+fn an_order_is_ready_when_all_its_sellers_are() {
+    let (one, other) = (SELLER, OTHER_SELLER);
+    Story::of(&[mug()], &[one, other])
+        .reserved()
+        .then(
+            Fact::PaymentCompleted,
+            [
+                Effect::MarkPaid,
+                Effect::RequestShipment { seller_id: one },
+                Effect::RequestShipment { seller_id: other },
+            ],
+        )
+        .then(Fact::ShipmentReady { seller_id: other }, [])
+        .then(Fact::ShipmentReady { seller_id: one }, [Effect::MarkReadyToShip]);
+}
+
+#[test]
+fn a_fact_that_is_known_changes_nothing() {
+    Story::simple()
+        .reserved()
+        .ignores(Fact::StockReserved { sku_id: mug() })
+        .then(Fact::PaymentCompleted, [Effect::MarkPaid, Effect::RequestShipment { seller_id: SELLER }])
+        .ignores(Fact::PaymentCompleted)
+        .ignores(Fact::StockReserved { sku_id: pen() });
+}
+
+#[test]
+fn out_of_stock_releases_what_else_was_asked_for_and_charges_nothing() {
+    Story::of(&[mug(), pen()], &[SELLER])
+        .then(Fact::StockReserved { sku_id: mug() }, [])
+        .then(Fact::ReservationRejected { sku_id: pen(), available: 0 }, [Effect::Release { sku_id: mug() }])
+        .waits_for([Effect::Release { sku_id: mug() }])
+        .then(Fact::ReservationReleased { sku_id: mug() }, cancelled(CancelReason::OutOfStock));
+}
+
+#[test]
+fn the_only_line_out_of_stock_leaves_nothing_to_undo() {
+    Story::simple()
+        .then(Fact::ReservationRejected { sku_id: mug(), available: 0 }, cancelled(CancelReason::OutOfStock));
+}
+
+#[test]
+fn a_reservation_that_is_still_on_its_way_is_released_as_well() {
+    Story::of(&[mug(), pen()], &[SELLER])
+        .then(Fact::ReservationRejected { sku_id: pen(), available: 0 }, [Effect::Release { sku_id: mug() }])
+        // It arrives before the release does: the release is still to come.
+        .then(Fact::StockReserved { sku_id: mug() }, [])
+        .then(Fact::ReservationReleased { sku_id: mug() }, cancelled(CancelReason::OutOfStock));
+}
+
+#[test]
+fn a_reservation_that_comes_after_its_release_is_rejected_and_that_will_do() {
+    Story::of(&[mug(), pen()], &[SELLER])
+        .then(Fact::ReservationRejected { sku_id: pen(), available: 0 }, [Effect::Release { sku_id: mug() }])
+        .then(Fact::ReservationRejected { sku_id: mug(), available: 5 }, cancelled(CancelReason::OutOfStock))
+        .ignores(Fact::ReservationReleased { sku_id: mug() });
+}
+
+#[test]
+fn a_declined_payment_gives_the_stock_back() {
+    Story::simple()
+        .reserved()
+        .then(Fact::PaymentFailed, [Effect::Release { sku_id: mug() }])
+        .then(Fact::ReservationReleased { sku_id: mug() }, cancelled(CancelReason::PaymentDeclined));
+}
+
+#[test]
+fn a_refused_shipment_gives_back_stock_money_and_the_other_shipments() {
+    let (one, other) = (SELLER, OTHER_SELLER);
+    Story::of(&[mug()], &[one, other])
+        .reserved()
+        .then(
+            Fact::PaymentCompleted,
+            [
+                Effect::MarkPaid,
+                Effect::RequestShipment { seller_id: one },
+                Effect::RequestShipment { seller_id: other },
+            ],
+        )
+        .then(
+            Fact::ShipmentRefused { seller_id: one },
+            [Effect::Release { sku_id: mug() }, Effect::Refund, Effect::CancelShipment { seller_id: other }],
+        )
+        .then(Fact::PaymentRefunded, [])
+        .then(Fact::ShipmentCancelled { seller_id: other }, [])
+        .waits_for([Effect::Release { sku_id: mug() }])
+        .then(Fact::ReservationReleased { sku_id: mug() }, cancelled(CancelReason::ShippingUnavailable));
+}
+
+#[test]
+fn the_buyer_may_cancel_while_stock_is_reserved() {
+    Story::simple()
+        .then(Fact::CancellationRequested, [Effect::Release { sku_id: mug() }])
+        .then(Fact::ReservationReleased { sku_id: mug() }, cancelled(CancelReason::BuyerRequest));
+}
+
+#[test]
+fn a_payment_whose_outcome_is_unknown_is_settled_before_the_order_is_cancelled() {
+    Story::simple()
+        .reserved()
+        .then(Fact::CancellationRequested, [Effect::Release { sku_id: mug() }, Effect::Refund])
+        .then(Fact::ReservationReleased { sku_id: mug() }, [])
+        // It had been charged after all: only its refund settles it.
+        .then(Fact::PaymentCompleted, [])
+        .waits_for([Effect::Refund])
+        .then(Fact::PaymentRefunded, cancelled(CancelReason::BuyerRequest));
+}
+
+#[test]
+fn the_buyer_may_cancel_while_shipments_are_booked() {
+    Story::simple()
+        .paid()
+        .then(
+            Fact::CancellationRequested,
+            [Effect::Release { sku_id: mug() }, Effect::Refund, Effect::CancelShipment { seller_id: SELLER }],
+        )
+        .then(Fact::ShipmentReady { seller_id: SELLER }, [])
+        .then(Fact::ShipmentCancelled { seller_id: SELLER }, [])
+        .then(Fact::PaymentRefunded, [])
+        .then(Fact::ReservationReleased { sku_id: mug() }, cancelled(CancelReason::BuyerRequest));
+}
+
+#[test]
+fn a_cancellation_that_the_order_took_before_it_was_ready_wins() {
+    Story::simple().booked().then(
+        Fact::CancellationRequested,
+        [Effect::Release { sku_id: mug() }, Effect::Refund, Effect::CancelShipment { seller_id: SELLER }],
+    );
+}
+
+#[test]
+fn a_deadline_gives_the_order_up_until_it_was_asked_to_get_ready() {
+    let undo = || [Effect::Release { sku_id: mug() }, Effect::Refund];
+    Story::simple().then(Fact::DeadlinePassed, [Effect::Release { sku_id: mug() }]);
+    Story::simple().reserved().then(Fact::DeadlinePassed, undo());
+    Story::simple()
+        .paid()
+        .then(Fact::DeadlinePassed, undo().into_iter().chain([Effect::CancelShipment { seller_id: SELLER }]));
+    Story::simple().booked().ignores(Fact::DeadlinePassed);
+    Story::simple()
+        .booked()
+        .then(Fact::ReadyToShip, [Effect::Commit { sku_id: mug() }])
+        .ignores(Fact::DeadlinePassed)
+        .ignores(Fact::CancellationRequested);
+}
+
+#[test]
+fn the_first_reason_stays() {
+    Story::simple()
+        .reserved()
+        .then(Fact::DeadlinePassed, [Effect::Release { sku_id: mug() }, Effect::Refund])
+        .ignores(Fact::CancellationRequested)
+        .then(Fact::PaymentFailed, [])
+        .then(Fact::ReservationReleased { sku_id: mug() }, cancelled(CancelReason::Timeout));
+}
+
+#[test]
+fn facts_that_come_together_are_recorded_together() {
+    let facts = vec![Fact::StockReserved { sku_id: mug() }, Fact::PaymentCompleted];
+    Story::simple().0.when(CheckoutCommand::Learn(facts.clone())).then([CheckoutAdvanced {
+        learnt: facts,
+        decided: vec![
+            Effect::MarkStockReserved,
+            Effect::RequestPayment,
+            Effect::MarkPaid,
+            Effect::RequestShipment { seller_id: SELLER },
+        ],
+    }
+    .into()]);
+}
+
+#[test]
+fn a_parked_checkout_says_why_until_it_is_resumed() {
+    let park = CheckoutCommand::Park { effect: Effect::Refund, reason: "the gateway is gone".into() };
+    let parked =
+        Story::simple().reserved().0.when(park.clone()).then([souk_commands::checkout::CheckoutParked {
+            effect: Effect::Refund,
+            reason: "the gateway is gone".into(),
+        }
+        .into()]);
+    assert_eq!(parked.state().as_ref().unwrap().parked.as_deref(), Some("the gateway is gone"));
+    let resumed = parked
+        .when(park)
+        .then_nothing()
+        .when(CheckoutCommand::Resume)
+        .then([souk_commands::checkout::CheckoutResumed {}.into()]);
+    assert_eq!(resumed.state().as_ref().unwrap().parked, None);
+    resumed.when(CheckoutCommand::Resume).then_nothing();
+}
