@@ -1,0 +1,49 @@
+//! The schema `vault`, its migrations (recorded in a table inside it, so that they meet nobody else's), and the key that
+//! is made with it.
+
+use sqlx::{
+    Connection, PgPool, SqlSafeStr,
+    migrate::{Migration, MigrationType, Migrator},
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    VaultError,
+    crypto::{Cipher, Key},
+    random,
+};
+
+/// Never changed, only added to: each is recorded with a hash of its text.
+const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "vault", include_str!("../migrations/0001_vault.sql"))];
+
+const SIGNING_KEY: &str = "signing-key";
+
+pub(crate) async fn migrate(pool: &PgPool) -> Result<(), VaultError> {
+    let migrations = MIGRATIONS.map(|(version, name, sql)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    let mut migrator = Migrator::with_migrations(migrations.into());
+    migrator.create_schema("vault");
+    migrator.dangerous_set_table_name("vault.migrations");
+    // On a connection of its own: should this fail or be dropped half-way, closing it ends the transaction and lets go
+    // of the lock that keeps other migrations out.
+    let mut connection = pool.acquire().await?.detach();
+    // `run` does the same, but makes a future that cannot be spawned (`Acquire` is not general enough).
+    migrator.run_direct(None, &mut connection, false).await?;
+    Ok(connection.close().await?)
+}
+
+/// Whoever opens the vault first makes the key. That it can be unwrapped proves the master key to be the right one.
+pub(crate) async fn signing_key(pool: &PgPool, wrapping: &Cipher) -> Result<Key, VaultError> {
+    let new = wrapping.seal(SIGNING_KEY.as_bytes(), &*Zeroizing::new(random::bytes::<32>()?))?;
+    sqlx::query("insert into vault.secrets (name, wrapped_key) values ($1, $2) on conflict do nothing")
+        .bind(SIGNING_KEY)
+        .bind(new)
+        .execute(pool)
+        .await?;
+    let wrapped: Vec<u8> = sqlx::query_scalar("select wrapped_key from vault.secrets where name = $1")
+        .bind(SIGNING_KEY)
+        .fetch_one(pool)
+        .await?;
+    wrapping.open_key(SIGNING_KEY.as_bytes(), &wrapped).map_err(|_| VaultError::WrongMasterKey)
+}
