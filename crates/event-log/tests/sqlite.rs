@@ -101,7 +101,7 @@ fn tamper(file: &File, sql: &str) {
 async fn verify_names_the_first_bad_position() {
     let renamed = "UPDATE streams SET name = 'order-9' WHERE name = 'order-2'";
     let cases = [
-        ("UPDATE events SET data = '{\"n\":8}' WHERE position = 7", 7, Damage::Shape),
+        ("UPDATE events SET hash = x'00' WHERE position = 7", 7, Damage::Shape),
         ("UPDATE events SET data = CAST('{\"n\":8}' AS BLOB) WHERE position IN (7, 9)", 7, Damage::Hash),
         ("UPDATE events SET metadata = x'5b5d' WHERE position = 19", 19, Damage::Hash),
         ("UPDATE events SET recorded_at = recorded_at + 1 WHERE position = 3", 3, Damage::Hash),
@@ -150,7 +150,9 @@ async fn a_missing_event_is_never_read_over() {
     let file = File::new();
     let log = file.log();
     fill(&log, 20).await;
+    drop(log);
     tamper(&file, "DELETE FROM events WHERE position = 5");
+    let log = file.log();
     assert!(matches!(ids(&log).await, Err(ReadError::Corrupt(_))));
     let outcome: Result<Vec<Message>, ReadError> = log.subscribe(None, Filter::all()).try_collect().await;
     assert!(matches!(outcome, Err(ReadError::Corrupt(_))));
@@ -291,8 +293,8 @@ async fn a_failed_commit_is_an_unknown_outcome() {
     let tool = file.tool();
     // A deferred constraint is looked at by COMMIT alone.
     tool.execute_batch(
-        "CREATE TABLE nothing (id INTEGER PRIMARY KEY);
-         CREATE TABLE broken (id INTEGER REFERENCES nothing DEFERRABLE INITIALLY DEFERRED);
+        "CREATE TABLE parents (id INTEGER PRIMARY KEY);
+         CREATE TABLE broken (id INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED);
          CREATE TRIGGER broken AFTER INSERT ON events BEGIN INSERT INTO broken VALUES (1); END",
     )
     .unwrap();
