@@ -1,5 +1,7 @@
 //! Command execution against logs that misbehave, and against others who write to the same streams.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{path::Path, sync::Arc};
 
 use chrono::{DateTime, Utc};

@@ -3,9 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use souk_domain::{
-    CartId, OrderId, ShipmentId, SkuId,
+    AccountId, CartId, OrderId, ShipmentId, SkuId,
     cart::{CartCommand, CartLine, CartState},
     inventory::{Ending, InventoryCommand, InventoryState},
     order::{Order, OrderCommand, OrderError, OrderPlaced},
@@ -26,6 +27,22 @@ pub(super) struct Dispatcher {
     pub(super) market: Arc<Market>,
     /// Tries of one effect before the checkout is parked.
     pub(super) attempts: u32,
+}
+
+/// What all effects of a checkout have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    pub(super) cart_id: CartId,
+    pub(super) buyer_id: AccountId,
+    pub(super) correlation_id: Uuid,
+    pub(super) backdated_to: Option<DateTime<Utc>>,
+}
+
+impl Origin {
+    pub(super) fn of(process: &Process) -> Self {
+        let Process { cart_id, buyer_id, correlation_id, backdated_to, .. } = *process;
+        Self { cart_id, buyer_id, correlation_id, backdated_to }
+    }
 }
 
 /// An effect that could not be carried out.
@@ -65,7 +82,7 @@ impl Dispatcher {
     pub(super) async fn carry_out(
         &self,
         order: OrderId,
-        process: &Process,
+        origin: &Origin,
         effects: Vec<Effect>,
     ) -> (Vec<Fact>, Vec<Failed>) {
         let (first, rest): (Vec<_>, Vec<_>) = effects
@@ -74,7 +91,7 @@ impl Dispatcher {
         let (mut facts, mut failed) = (Vec::new(), Vec::new());
         for group in [first, rest] {
             for outcome in
-                join_all(group.into_iter().map(|effect| self.try_often(order, process, effect))).await
+                join_all(group.into_iter().map(|effect| self.try_often(order, origin, effect))).await
             {
                 match outcome {
                     Ok(fact) => facts.extend(fact),
@@ -88,12 +105,12 @@ impl Dispatcher {
     async fn try_often(
         &self,
         order: OrderId,
-        process: &Process,
+        origin: &Origin,
         effect: Effect,
     ) -> Result<Option<Fact>, Failed> {
         let mut attempt = 0;
         loop {
-            match self.perform(order, process, &effect).await {
+            match self.perform(order, origin, &effect).await {
                 Ok(fact) => return Ok(fact),
                 Err(EffectError::Later(reason)) if attempt < self.attempts => {
                     attempt += 1;
@@ -107,10 +124,10 @@ impl Dispatcher {
         }
     }
 
-    async fn perform(&self, order: OrderId, process: &Process, effect: &Effect) -> Outcome {
-        let context = context_of(order, process, effect);
+    async fn perform(&self, order: OrderId, origin: &Origin, effect: &Effect) -> Outcome {
+        let context = context_of(order, origin, effect);
         match effect {
-            Effect::PlaceOrder => self.place(order, process.cart_id, &context).await,
+            Effect::PlaceOrder => self.place(order, origin.cart_id, &context).await,
             Effect::Reserve { sku_id, quantity } => {
                 let command = InventoryCommand::Reserve { order_id: order, quantity: *quantity };
                 self.inventory(*sku_id, order, command, &context).await
@@ -152,7 +169,7 @@ impl Dispatcher {
                 booking::cancel(&self.market, shipment).await;
                 Ok(told)
             }
-            Effect::RestoreCart => self.restore_cart(process, &context).await,
+            Effect::RestoreCart => self.restore_cart(origin, &context).await,
         }
     }
 
@@ -245,30 +262,27 @@ impl Dispatcher {
     }
 
     /// The lines of a cancelled order go into the buyer's next cart, if that is empty.
-    async fn restore_cart(&self, process: &Process, context: &Context) -> Outcome {
+    async fn restore_cart(&self, origin: &Origin, context: &Context) -> Outcome {
         let carts = &self.market.aggregates.carts;
-        let cart = carts.read(process.cart_id, CartState::clone).await?.value;
-        let imported = process.backdated_to.is_some();
+        let cart = carts.read(origin.cart_id, CartState::clone).await?.value;
+        let imported = origin.backdated_to.is_some();
         let lines: Vec<CartLine> = cart.lines;
         if imported || lines.is_empty() {
             return Ok(None);
         }
         let number = cart.number + 1;
-        let command = CartCommand::Restore { account_id: process.buyer_id, number, lines };
-        carts.execute(CartId::nth(process.buyer_id, number), command, context).await?;
+        let command = CartCommand::Restore { account_id: origin.buyer_id, number, lines };
+        carts.execute(CartId::nth(origin.buyer_id, number), command, context).await?;
         Ok(None)
     }
 }
 
 /// An imported order is backdated, and so is all that follows from it.
-pub(super) fn backdated(
-    payment: PaymentType,
-    occurred_at: Option<chrono::DateTime<chrono::Utc>>,
-) -> Option<chrono::DateTime<chrono::Utc>> {
+pub(super) fn backdated(payment: PaymentType, occurred_at: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
     occurred_at.filter(|_| payment == PaymentType::Invoice)
 }
 
-fn context_of(order: OrderId, process: &Process, effect: &Effect) -> Context {
+fn context_of(order: OrderId, origin: &Origin, effect: &Effect) -> Context {
     let step = match effect {
         Effect::PlaceOrder => "place".to_owned(),
         Effect::Reserve { sku_id, .. } => format!("reserve/{sku_id}"),
@@ -286,8 +300,8 @@ fn context_of(order: OrderId, process: &Process, effect: &Effect) -> Context {
         Effect::CancelOrder { .. } => "cancel".to_owned(),
     };
     Context {
-        correlation_id: process.correlation_id,
-        occurred_at: process.backdated_to,
+        correlation_id: origin.correlation_id,
+        occurred_at: origin.backdated_to,
         ..Context::new(Uuid::new_v5(&order.0, step.as_bytes()), super::ACTOR)
     }
 }

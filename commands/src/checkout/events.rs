@@ -95,3 +95,32 @@ pub enum Effect {
     RestoreCart,
     CancelOrder { reason: CancelReason },
 }
+
+/// What checkouts wait for, as metrics name it.
+pub(super) const PHASES: [&str; 9] = [
+    "reserving",
+    "paying",
+    "shipping",
+    "readying",
+    "committing",
+    "completing",
+    "compensating",
+    "cancelling",
+    "parked",
+];
+
+impl Effect {
+    /// What a checkout waits for that has decided on this last.
+    pub(super) fn phase(&self) -> &'static str {
+        match self {
+            Self::PlaceOrder | Self::Reserve { .. } => "reserving",
+            Self::MarkStockReserved | Self::RequestPayment => "paying",
+            Self::MarkPaid | Self::RequestShipment { .. } => "shipping",
+            Self::MarkReadyToShip => "readying",
+            Self::Commit { .. } => "committing",
+            Self::CompleteOrder => "completing",
+            Self::Release { .. } | Self::Refund | Self::CancelShipment { .. } => "compensating",
+            Self::RestoreCart | Self::CancelOrder { .. } => "cancelling",
+        }
+    }
+}

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::{
     ACTOR,
-    dispatcher::{Dispatcher, Failed, backdated},
+    dispatcher::{Dispatcher, Failed, Origin, backdated},
     events::{CheckoutEvent, Effect, Fact},
     process::{CheckoutCommand, Process},
     route::{Routed, filter, route},
@@ -61,6 +61,7 @@ struct Snapshot {
 }
 
 struct InFlight {
+    origin: Arc<Origin>,
     deadline: DateTime<Utc>,
     phase: &'static str,
 }
@@ -244,17 +245,21 @@ impl ProcessManager {
 
     /// Dispatches again what has no answer yet.
     async fn take_up(self: &Arc<Self>, order: OrderId) {
-        match self.market.aggregates.checkouts.read(order, Option::clone).await {
-            Ok(fresh) => {
-                if let Some(process) = fresh.value {
-                    let effects = process.outstanding();
-                    self.keep(order, &process);
-                    if process.parked.is_none() {
-                        self.dispatch(order, process, effects);
-                    }
-                }
+        if let Some(process) = self.process(order).await {
+            let origin = self.keep(order, &process);
+            if process.parked.is_none() {
+                self.dispatch(order, origin, process.outstanding());
             }
-            Err(error) => tracing::error!(%order, %error, "a checkout could not be taken up"),
+        }
+    }
+
+    async fn process(&self, order: OrderId) -> Option<Process> {
+        match self.market.aggregates.checkouts.read(order, Option::clone).await {
+            Ok(fresh) => fresh.value,
+            Err(error) => {
+                tracing::error!(%order, %error, "a checkout could not be read; the next start takes it up");
+                None
+            }
         }
     }
 
@@ -266,12 +271,11 @@ impl ProcessManager {
 
     /// Hands a command to the checkout and sends what it decided. Tries until the log takes it.
     async fn feed(self: &Arc<Self>, order: OrderId, command: CheckoutCommand, step: &str) {
-        let context = Context::new(Uuid::new_v5(&order.0, format!("checkout/{step}").as_bytes()), ACTOR);
+        let context = self.context(order, &command, step).await;
         let mut pause = Duration::from_millis(50);
         loop {
-            let context = self.with_origin(order, context.clone(), &command).await;
             match self.market.aggregates.checkouts.execute(order, command.clone(), &context).await {
-                Ok(done) => return self.sent(order, done).await,
+                Ok(done) => return self.send(order, done).await,
                 // A fact about an order that no checkout here started: of no concern.
                 Err(ExecuteError::Refused(_)) => return,
                 Err(error) => {
@@ -283,16 +287,12 @@ impl ProcessManager {
         }
     }
 
-    async fn with_origin(&self, order: OrderId, context: Context, command: &CheckoutCommand) -> Context {
-        let origin = match command {
-            CheckoutCommand::Start { correlation_id, backdated_to, .. } => {
-                Some((*correlation_id, *backdated_to))
-            }
-            _ => {
-                let read =
-                    |process: &Option<Process>| process.as_ref().map(|p| (p.correlation_id, p.backdated_to));
-                self.market.aggregates.checkouts.read(order, read).await.ok().and_then(|fresh| fresh.value)
-            }
+    async fn context(&self, order: OrderId, command: &CheckoutCommand, step: &str) -> Context {
+        let context = Context::new(Uuid::new_v5(&order.0, format!("checkout/{step}").as_bytes()), ACTOR);
+        let origin = if let CheckoutCommand::Start { correlation_id, backdated_to, .. } = command {
+            Some((*correlation_id, *backdated_to))
+        } else {
+            self.origin(order).await.map(|origin| (origin.correlation_id, origin.backdated_to))
         };
         match origin {
             Some((correlation_id, occurred_at)) => Context { correlation_id, occurred_at, ..context },
@@ -300,60 +300,68 @@ impl ProcessManager {
         }
     }
 
-    async fn sent(self: &Arc<Self>, order: OrderId, done: Done<CheckoutEvent>) {
-        let effects: Vec<Effect> = done
-            .events
-            .into_iter()
-            .flat_map(|event| match event {
-                CheckoutEvent::CheckoutStarted(started) => started.decided,
-                CheckoutEvent::CheckoutAdvanced(advanced) => advanced.decided,
-                CheckoutEvent::CheckoutParked(_) | CheckoutEvent::CheckoutResumed(_) => vec![],
-            })
-            .collect();
-        if effects.is_empty() {
-            return;
+    async fn origin(&self, order: OrderId) -> Option<Arc<Origin>> {
+        let kept = self.in_flight.lock().get(&order).map(|entry| Arc::clone(&entry.origin));
+        match kept {
+            Some(origin) => Some(origin),
+            None => self.process(order).await.map(|process| Arc::new(Origin::of(&process))),
         }
-        match self.market.aggregates.checkouts.read(order, Option::clone).await {
-            Ok(fresh) => {
-                if let Some(process) = fresh.value {
-                    self.keep(order, &process);
-                    self.dispatch(order, process, effects);
+    }
+
+    async fn send(self: &Arc<Self>, order: OrderId, done: Done<CheckoutEvent>) {
+        for event in done.events {
+            let effects = match event {
+                CheckoutEvent::CheckoutStarted(started) => {
+                    self.keep(order, &Process::start(&started));
+                    started.decided
                 }
+                CheckoutEvent::CheckoutAdvanced(advanced) => advanced.decided,
+                CheckoutEvent::CheckoutParked(_) => {
+                    self.phase_becomes(order, "parked");
+                    continue;
+                }
+                CheckoutEvent::CheckoutResumed(_) => continue,
+            };
+            let Some(last) = effects.last() else { continue };
+            self.phase_becomes(order, last.phase());
+            if let Some(origin) = self.origin(order).await {
+                self.dispatch(order, origin, effects);
             }
-            // Recorded but not sent: found again at the next start.
-            Err(error) => tracing::error!(%order, %error, "effects wait for the next start"),
         }
     }
 
-    fn keep(&self, order: OrderId, process: &Process) {
-        let entry =
-            InFlight { deadline: process.deadline, phase: process.phase.name(process.parked.is_some()) };
+    fn keep(&self, order: OrderId, process: &Process) -> Arc<Origin> {
+        let origin = Arc::new(Origin::of(process));
+        let phase = match &process.parked {
+            Some(_) => "parked",
+            None => process.outstanding().last().map_or("waiting", Effect::phase),
+        };
+        let entry = InFlight { origin: Arc::clone(&origin), deadline: process.deadline, phase };
         self.in_flight.lock().insert(order, entry);
+        origin
     }
 
-    fn dispatch(self: &Arc<Self>, order: OrderId, process: Process, effects: Vec<Effect>) {
+    fn phase_becomes(&self, order: OrderId, phase: &'static str) {
+        if let Some(entry) = self.in_flight.lock().get_mut(&order) {
+            entry.phase = phase;
+        }
+    }
+
+    fn dispatch(self: &Arc<Self>, order: OrderId, origin: Arc<Origin>, effects: Vec<Effect>) {
         let manager = Arc::clone(self);
         self.tasks.spawn(async move {
-            let (facts, failed) = manager.dispatcher.carry_out(order, &process, effects).await;
+            let (facts, failed) = manager.dispatcher.carry_out(order, &origin, effects).await;
             if !facts.is_empty() {
                 // Boxed, since what it learns may be dispatched in turn.
                 Box::pin(manager.learn(order, facts)).await;
             }
             if let Some(Failed { effect, reason }) = failed.into_iter().next() {
                 tracing::error!(%order, ?effect, reason, "a checkout is parked: it needs an operator");
-                let step = format!("park/{}", serde_json::to_string(&effect).unwrap_or_default());
+                let attempt = manager.market.clock.now().timestamp_micros();
+                let step = format!("park/{attempt}");
                 Box::pin(manager.feed(order, CheckoutCommand::Park { effect, reason }, &step)).await;
-                Box::pin(manager.note_parked(order)).await;
             }
         });
-    }
-
-    async fn note_parked(&self, order: OrderId) {
-        if let Ok(fresh) = self.market.aggregates.checkouts.read(order, Option::clone).await
-            && let Some(process) = fresh.value
-        {
-            self.keep(order, &process);
-        }
     }
 
     async fn pass_deadlines(self: &Arc<Self>) {
@@ -372,8 +380,7 @@ impl ProcessManager {
     }
 
     fn report(&self) {
-        let mut counts: BTreeMap<&str, u32> =
-            super::process::PHASES.iter().map(|phase| (*phase, 0)).collect();
+        let mut counts: BTreeMap<&str, u32> = super::events::PHASES.iter().map(|phase| (*phase, 0)).collect();
         for entry in self.in_flight.lock().values() {
             *counts.entry(entry.phase).or_default() += 1;
         }

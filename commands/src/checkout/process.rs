@@ -27,35 +27,6 @@ pub enum Phase {
     Cancelling(CancelReason),
 }
 
-/// The names that metrics show.
-pub(super) const PHASES: [&str; 9] = [
-    "reserving",
-    "paying",
-    "shipping",
-    "readying",
-    "committing",
-    "completing",
-    "compensating",
-    "cancelling",
-    "parked",
-];
-
-impl Phase {
-    pub(super) fn name(self, parked: bool) -> &'static str {
-        match self {
-            _ if parked => "parked",
-            Self::Reserving => "reserving",
-            Self::Paying => "paying",
-            Self::Shipping => "shipping",
-            Self::Readying => "readying",
-            Self::Committing => "committing",
-            Self::Completing => "completing",
-            Self::Compensating(_) => "compensating",
-            Self::Cancelling(_) => "cancelling",
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Stock {
@@ -103,7 +74,7 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(started: &CheckoutStarted) -> Self {
+    pub(super) fn start(started: &CheckoutStarted) -> Self {
         Self {
             cart_id: started.cart_id,
             buyer_id: started.buyer_id,
@@ -360,7 +331,6 @@ impl Decider for Checkout {
             (None, CheckoutCommand::Start { cart_id, checkout, deadline, correlation_id, backdated_to }) => {
                 Ok(vec![start(*cart_id, checkout, *deadline, *correlation_id, *backdated_to).into()])
             }
-            (Some(_), CheckoutCommand::Start { .. }) => Ok(vec![]),
             (None, _) => Err(CheckoutError::NotFound),
             (Some(process), CheckoutCommand::Learn(facts)) => Ok(learn(process, facts).into_iter().collect()),
             (Some(process), CheckoutCommand::Park { effect, reason }) if process.parked.is_none() => {
@@ -369,7 +339,10 @@ impl Decider for Checkout {
             (Some(process), CheckoutCommand::Resume) if process.parked.is_some() => {
                 Ok(vec![CheckoutResumed {}.into()])
             }
-            (Some(_), CheckoutCommand::Park { .. } | CheckoutCommand::Resume) => Ok(vec![]),
+            (
+                Some(_),
+                CheckoutCommand::Start { .. } | CheckoutCommand::Park { .. } | CheckoutCommand::Resume,
+            ) => Ok(vec![]),
         }
     }
 }

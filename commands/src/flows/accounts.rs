@@ -40,24 +40,22 @@ pub async fn register(
     let Registration { account_id, email, password, display_name, role } = registration;
     let accounts = &market.aggregates.accounts;
     accounts.recall(account_id, context).await?;
-    let account_id = match market.vault.claim_address(&email, account_id).await? {
-        Claim::New => account_id,
-        Claim::Unfinished(earlier) => earlier,
-        Claim::Taken(owner) if owner == account_id => {
-            // The same request again, completed before.
-            let position = accounts.read(account_id, |_| ()).await.map_err(ExecuteError::from)?.position;
-            return Ok(Acknowledged { value: account_id, position });
-        }
-        Claim::Taken(_) => return Err(RegisterError::AddressTaken),
-    };
-    market.vault.set_password(account_id, &password).await?;
+    let account_id =
+        match market.vault.claim_address(&email, &password, account_id, market.clock.now()).await? {
+            Claim::New => account_id,
+            Claim::Same(earlier) => earlier,
+            Claim::Taken => return Err(RegisterError::AddressTaken),
+        };
     let command = AccountCommand::Register {
         role,
         email: Some(market.vault.seal(account_id, email.as_bytes()).await?),
         display_name: market.vault.seal(account_id, display_name.as_bytes()).await?,
     };
     let done = accounts.execute(account_id, command, context).await?;
-    market.vault.mark_registered(account_id).await?;
+    if !market.vault.mark_registered(account_id).await? {
+        // Somebody else took the address over while this request was on its way.
+        return Err(RegisterError::AddressTaken);
+    }
     Ok(Acknowledged::of(account_id, &done))
 }
 
@@ -91,7 +89,7 @@ pub async fn suspend(
     reason: String,
 ) -> Result<Acknowledged<()>, RegisterError> {
     let done = run(market, context, account, AccountCommand::Suspend { reason }).await?;
-    market.vault.end_sessions(account).await?;
+    market.vault.end_sessions(account, market.clock.now()).await?;
     Ok(done)
 }
 

@@ -153,19 +153,19 @@ pub async fn revise(
         changed.push(Variant { price, ..own.clone() });
     }
     for new in &patch.variants {
-        let variant = match listing.variants.iter().find(|known| known.sku == new.sku) {
-            Some(known) => Variant {
+        let known = listing.variants.iter().find(|known| known.sku == new.sku);
+        let variant = if let Some(known) = known {
+            Variant {
                 price: new.price.unwrap_or(known.price),
                 options: if new.options.is_empty() { known.options.clone() } else { new.options.clone() },
                 ..known.clone()
-            },
-            None => {
-                let variant = variant_of(listing.seller_id, new, patch.price)?;
-                check_free(market, &variant, item_id).await?;
-                let quantity = new.quantity.unwrap_or(0);
-                receive(market, context, item_id, listing.seller_id, &variant, quantity).await?;
-                variant
             }
+        } else {
+            let variant = variant_of(listing.seller_id, new, patch.price)?;
+            check_free(market, &variant, item_id).await?;
+            let quantity = new.quantity.unwrap_or(0);
+            receive(market, context, item_id, listing.seller_id, &variant, quantity).await?;
+            variant
         };
         changed.push(variant);
     }

@@ -1,0 +1,302 @@
+//! Checkout from end to end on real parts: every way an order can end, at every stage, and through a crash.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use souk_commands::{ExecuteError, flows};
+use souk_domain::{
+    AccountId, CartId,
+    cart::CartState,
+    order::{CancelReason, OrderError, OrderEvent, OrderStatus},
+    payment::PaymentState,
+};
+use souk_gateways::{PaymentDetails, sandbox::OPENING_BALANCE};
+use support::{PRICE, Shop, buyer, card, context, good_card, usd};
+use uuid::Uuid;
+
+const COMPLETED: (OrderStatus, Option<CancelReason>) = (OrderStatus::Completed, None);
+
+fn cancelled(reason: CancelReason) -> (OrderStatus, Option<CancelReason>) {
+    (OrderStatus::Cancelled, Some(reason))
+}
+
+#[tokio::test]
+async fn an_order_is_placed_reserved_paid_shipped_and_completed() {
+    let shop = Shop::open().await;
+    let mug = shop.list("MUG", 5).await;
+    let order = shop.order(buyer(1), &[(mug, 2)], good_card()).await;
+    assert_eq!(shop.end_of(order).await, COMPLETED);
+    assert_eq!(shop.stock("MUG").await, (3, 0));
+    let payment = shop.market.aggregates.payments.read(order, PaymentState::clone).await.unwrap().value;
+    assert!(
+        matches!(payment, PaymentState::Charged { amount, .. } if amount == usd(2 * PRICE)),
+        "{payment:?}"
+    );
+    let orders: Vec<_> = shop.story(order).into_iter().filter(|event| event.starts_with("order ")).collect();
+    assert_eq!(
+        orders,
+        ["OrderPlaced", "OrderStockReserved", "OrderPaid", "OrderReadyToShip", "OrderCompleted"]
+            .map(|event| format!("order {event}"))
+    );
+}
+
+#[tokio::test]
+async fn each_seller_ships_his_own_part() {
+    let shop = Shop::open().await;
+    let other = AccountId(Uuid::from_u128(0x07E2));
+    let lines = [(shop.list("MUG", 5).await, 1), (shop.list_of(other, "PEN", 5).await, 2)];
+    let order = shop.order(buyer(1), &lines, good_card()).await;
+    assert_eq!(shop.end_of(order).await, COMPLETED);
+    assert_eq!((shop.count("ShipmentReady"), shop.count("PaymentCompleted")), (2, 1));
+}
+
+#[tokio::test]
+async fn an_order_for_more_than_there_is_ends_out_of_stock_and_charges_nothing() {
+    let shop = Shop::open().await;
+    let lines = [(shop.list("MUG", 5).await, 5), (shop.list("PEN", 1).await, 2)];
+    let order = shop.order(buyer(1), &lines, good_card()).await;
+    assert_eq!(shop.end_of(order).await, cancelled(CancelReason::OutOfStock));
+    assert_eq!((shop.stock("MUG").await, shop.stock("PEN").await), ((5, 0), (1, 0)));
+    assert_eq!(shop.count("PaymentRequested"), 0);
+}
+
+#[tokio::test]
+async fn the_lines_of_a_cancelled_order_are_in_the_next_cart() {
+    let shop = Shop::open().await;
+    let mug = shop.list("MUG", 1).await;
+    let order = shop.order(buyer(1), &[(mug, 2)], good_card()).await;
+    shop.end_of(order).await;
+    let cart = flows::carts::current(&shop.market, buyer(1)).await.unwrap();
+    assert_eq!(cart.cart_id, CartId::nth(buyer(1), 2));
+    assert_eq!(cart.lines.iter().map(|line| (line.item_id, line.quantity)).collect::<Vec<_>>(), [(mug, 2)]);
+}
+
+#[tokio::test]
+async fn a_declined_card_gives_the_stock_back() {
+    let shop = Shop::open().await;
+    let mug = shop.list("MUG", 5).await;
+    let order = shop.order(buyer(1), &[(mug, 2)], card("4000000000000002")).await;
+    assert_eq!(shop.end_of(order).await, cancelled(CancelReason::PaymentDeclined));
+    assert_eq!(shop.stock("MUG").await, (5, 0));
+}
+
+#[tokio::test]
+async fn a_card_that_fails_at_first_pays_when_tried_again() {
+    let shop = Shop::open().await;
+    let mug = shop.list("MUG", 5).await;
+    let order = shop.order(buyer(1), &[(mug, 1)], card("4000000000000119")).await;
+    assert_eq!(shop.end_of(order).await, COMPLETED);
+    assert_eq!(shop.count("PaymentCompleted"), 1);
+}
+
+#[tokio::test]
+async fn a_refused_shipment_gives_back_the_stock_and_the_money() {
+    let shop = Shop::open().await;
+    let mug = shop.list("MUG", 5).await;
+    let cart = shop.fill_cart(buyer(1), &[(mug, 2)]).await;
+    let order = shop.check_out(buyer(1), cart, PaymentDetails::Wallet, "AQ").await.unwrap().order_id;
+    assert_eq!(shop.end_of(order).await, cancelled(CancelReason::ShippingUnavailable));
+    assert_eq!(shop.stock("MUG").await, (5, 0));
+    assert_eq!(shop.count("PaymentRefunded"), 1);
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE);
+}
+
+#[tokio::test]
+async fn a_wallet_pays_up_to_its_balance() {
+    let shop = Shop::open().await;
+    let mug = shop.list("MUG", 50).await;
+    let order = shop.order(buyer(1), &[(mug, 6)], PaymentDetails::Wallet).await;
+    assert_eq!(shop.end_of(order).await, COMPLETED);
+    let order = shop.order(buyer(1), &[(mug, 1)], PaymentDetails::Wallet).await;
+    assert_eq!(shop.end_of(order).await, cancelled(CancelReason::PaymentDeclined));
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - 6 * PRICE);
+}
+
+/// Cancels at a stage that the script makes last long enough.
+async fn cancel_at(script: &str, stage: impl Fn(&OrderEvent) -> bool) -> Shop {
+    let shop = Shop::scripted(script).await;
+    let mug = shop.list("MUG", 5).await;
+    let order = shop.order(buyer(1), &[(mug, 2)], PaymentDetails::Wallet).await;
+    shop.wait_for(order, |event| stage(event).then_some(())).await;
+    let status = flows::orders::cancel(&shop.market, &context(), order).await.unwrap().value;
+    assert!(matches!(status, OrderStatus::Cancelling | OrderStatus::Cancelled), "{status:?}");
+    assert_eq!(shop.end_of(order).await, cancelled(CancelReason::BuyerRequest));
+    // Cancelling again is no error, and nothing more happens.
+    flows::orders::cancel(&shop.market, &context(), order).await.unwrap();
+    assert_eq!(shop.count("CancellationRequested"), 1);
+    assert_eq!(shop.stock("MUG").await, (5, 0));
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE);
+    shop
+}
+
+#[tokio::test]
+async fn a_buyer_cancels_as_soon_as_the_order_is_placed() {
+    cancel_at(r#"{"charge": {"delayMs": 300}}"#, |event| matches!(event, OrderEvent::OrderPlaced(_))).await;
+}
+
+#[tokio::test]
+async fn a_buyer_cancels_while_the_payment_is_on_its_way() {
+    let shop = cancel_at(r#"{"charge": {"delayMs": 400}}"#, |event| {
+        matches!(event, OrderEvent::OrderStockReserved(_))
+    })
+    .await;
+    assert_eq!(shop.count("ShipmentRequested"), 0);
+}
+
+#[tokio::test]
+async fn a_buyer_cancels_while_the_shipment_is_booked() {
+    let shop =
+        cancel_at(r#"{"book": {"delayMs": 400}}"#, |event| matches!(event, OrderEvent::OrderPaid(_))).await;
+    assert_eq!((shop.count("PaymentCompleted"), shop.count("PaymentRefunded")), (1, 1));
+}
+
+#[tokio::test]
+async fn an_order_that_is_ready_to_ship_cannot_be_cancelled() {
+    let shop = Shop::open().await;
+    let mug = shop.list("MUG", 5).await;
+    let order = shop.order(buyer(1), &[(mug, 1)], good_card()).await;
+    shop.wait_for(order, |event| matches!(event, OrderEvent::OrderReadyToShip(_)).then_some(())).await;
+    let refused = flows::orders::cancel(&shop.market, &context(), order).await;
+    assert!(matches!(refused, Err(ExecuteError::Refused(OrderError::TooLateToCancel))), "{refused:?}");
+    assert_eq!(shop.end_of(order).await, COMPLETED);
+}
+
+#[tokio::test]
+async fn a_charge_whose_answer_was_lost_is_found_and_not_repeated() {
+    for script in [r#"{"charge": {"unknownFirst": 1}}"#, r#"{"charge": {"unknownLost": 2}}"#] {
+        let shop = Shop::scripted(script).await;
+        let mug = shop.list("MUG", 5).await;
+        let order = shop.order(buyer(1), &[(mug, 1)], PaymentDetails::Wallet).await;
+        assert_eq!(shop.end_of(order).await, COMPLETED);
+        assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - PRICE);
+    }
+}
+
+#[tokio::test]
+async fn a_refund_that_fails_at_first_is_tried_again_and_given_once() {
+    let script = r#"{"refund": {"failFirst": 2, "unknownFirst": 1}, "book": {"refuse": true}}"#;
+    let shop = Shop::scripted(script).await;
+    let mug = shop.list("MUG", 5).await;
+    let order = shop.order(buyer(1), &[(mug, 1)], PaymentDetails::Wallet).await;
+    assert_eq!(shop.end_of(order).await, cancelled(CancelReason::ShippingUnavailable));
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE);
+    assert_eq!(shop.count("PaymentRefunded"), 1);
+}
+
+#[tokio::test]
+async fn an_order_that_takes_too_long_is_given_up_and_the_late_charge_given_back() {
+    let mut shop = Shop::closed(r#"{"charge": {"delayMs": 1500}}"#).await;
+    shop.start(Duration::from_millis(300));
+    let mug = shop.list("MUG", 5).await;
+    let order = shop.order(buyer(1), &[(mug, 1)], PaymentDetails::Wallet).await;
+    assert_eq!(shop.end_of(order).await, cancelled(CancelReason::Timeout));
+    assert_eq!(shop.stock("MUG").await, (5, 0));
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE);
+}
+
+#[tokio::test]
+async fn the_same_checkout_sent_three_times_at_once_is_one_order_and_one_charge() {
+    let shop = Shop::open().await;
+    let mug = shop.list("MUG", 5).await;
+    let cart = shop.fill_cart(buyer(1), &[(mug, 1)]).await;
+    let sent = (0..3).map(|_| shop.check_out(buyer(1), cart, PaymentDetails::Wallet, "GB"));
+    let orders: Vec<_> = join_all(sent).await.into_iter().map(|done| done.unwrap().order_id).collect();
+    assert!(orders.iter().all(|order| *order == orders[0]), "{orders:?}");
+    assert_eq!(shop.end_of(orders[0]).await, COMPLETED);
+    assert_eq!((shop.count("OrderPlaced"), shop.count("PaymentCompleted")), (1, 1));
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - PRICE);
+}
+
+#[tokio::test]
+async fn thirty_buyers_race_for_ten_units() {
+    let shop = Shop::open().await;
+    let mug = shop.list("MUG", 10).await;
+    let lines = [(mug, 1)];
+    let orders = (0..30).map(|n| shop.order(buyer(n), &lines, good_card()));
+    let orders = join_all(orders).await;
+    let ends = join_all(orders.into_iter().map(|order| shop.end_of(order))).await;
+    let completed = ends.iter().filter(|end| **end == COMPLETED).count();
+    let out_of_stock = ends.iter().filter(|end| **end == cancelled(CancelReason::OutOfStock)).count();
+    assert_eq!((completed, out_of_stock), (10, 20));
+    assert_eq!(shop.stock("MUG").await, (0, 0));
+    assert_eq!(shop.count("PaymentCompleted"), 10);
+}
+
+#[tokio::test]
+async fn a_cart_whose_prices_changed_is_not_checked_out_at_the_old_total() {
+    let shop = Shop::open().await;
+    let mug = shop.list("MUG", 10).await;
+    let (cart, amount) = shop.fill_cart(buyer(1), &[(mug, 2)]).await;
+    let patch = flows::items::ItemPatch { price: Some(usd(PRICE + 1)), ..Default::default() };
+    let caller = flows::items::Caller::Seller(support::SELLER);
+    flows::items::revise(&shop.market, &context(), mug, caller, None, patch).await.unwrap();
+    let refused = shop.check_out(buyer(1), (cart, amount), good_card(), "GB").await;
+    let Err(flows::checkout::CheckoutFlowError::AmountChanged { total }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(total, usd(2 * PRICE + 2));
+    shop.check_out(buyer(1), (cart, total), good_card(), "GB").await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_checks_out_the_cart_of_another() {
+    let shop = Shop::open().await;
+    let mug = shop.list("MUG", 10).await;
+    let cart = shop.fill_cart(buyer(1), &[(mug, 1)]).await;
+    let refused = shop.check_out(buyer(2), cart, good_card(), "GB").await;
+    assert!(matches!(refused, Err(flows::checkout::CheckoutFlowError::NoSuchCart)), "{refused:?}");
+    let order = shop.check_out(buyer(1), cart, good_card(), "GB").await.unwrap().order_id;
+    shop.end_of(order).await;
+    let refused = shop.check_out(buyer(2), cart, good_card(), "GB").await;
+    assert!(matches!(refused, Err(flows::checkout::CheckoutFlowError::NoSuchCart)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_cart_that_closed_while_nobody_was_there_becomes_an_order_later() {
+    let mut shop = Shop::closed("{}").await;
+    let mug = shop.list("MUG", 5).await;
+    let order = shop.order(buyer(1), &[(mug, 1)], good_card()).await;
+    shop.crash().await;
+    shop.start(Duration::from_mins(15));
+    assert_eq!(shop.end_of(order).await, COMPLETED);
+    // The cart after it is found without a memory of it.
+    let cart = flows::carts::current(&shop.market, buyer(1)).await.unwrap();
+    assert_eq!((cart.cart_id, cart.lines.len()), (CartId::nth(buyer(1), 2), 0));
+    let closed = shop.market.aggregates.carts.read(CartId::nth(buyer(1), 1), CartState::clone).await.unwrap();
+    assert_eq!(closed.value.checked_out, Some(order));
+}
+
+#[tokio::test]
+async fn a_crash_at_any_moment_loses_no_order_and_charges_none_twice() {
+    let mut shop =
+        Shop::scripted(r#"{"charge": {"delayMs": 5, "unknownFirst": 1}, "book": {"delayMs": 5}}"#).await;
+    let mug = shop.list("MUG", 15).await;
+    let (mut orders, lines) = (Vec::new(), [(mug, 1)]);
+    for round in 0..8_u64 {
+        let buyers = (0..3).map(|n| buyer(u128::from(round) * 3 + n));
+        let placed = buyers.map(|buyer| shop.order(buyer, &lines, PaymentDetails::Wallet));
+        orders.extend(join_all(placed).await);
+        // Each round is cut off a little later in the course of its orders.
+        tokio::time::sleep(Duration::from_millis(round * 7)).await;
+        shop.crash().await;
+        if round % 2 == 0 {
+            let _ = std::fs::remove_file(shop.snapshot());
+        }
+        shop.start(Duration::from_mins(15));
+    }
+    let ends = join_all(orders.iter().map(|order| shop.end_of(*order))).await;
+    let completed = ends.iter().filter(|end| **end == COMPLETED).count();
+    assert_eq!(completed, 15, "{ends:?}");
+    assert_eq!(ends.iter().filter(|end| **end == cancelled(CancelReason::OutOfStock)).count(), 9);
+    assert_eq!(shop.stock("MUG").await, (0, 0));
+    let mut spent = 0;
+    for n in 0..24 {
+        spent += OPENING_BALANCE - shop.bank.balance(buyer(n)).await.unwrap();
+    }
+    assert_eq!(spent, 15 * PRICE);
+    assert_eq!(shop.count("PaymentCompleted"), 15);
+}
