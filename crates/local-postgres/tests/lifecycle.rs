@@ -1,5 +1,7 @@
 //! A private server through its life: made, stopped, adopted, crashed. Each test has a server of its own.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -126,7 +128,7 @@ async fn only_one_process_is_responsible_for_a_folder() {
     assert!(matches!(error, Error::InUse { .. }), "{error}");
 
     // One that waits gets it once the first has let go.
-    let patient = Options { lock_timeout: Duration::from_secs(60), ..Options::default() };
+    let patient = Options { lock_timeout: Duration::from_mins(1), ..Options::default() };
     let winner = winner.expect("one of them");
     let (waited, ()) = tokio::join!(LocalPostgres::start(&dir, patient), async {
         tokio::task::yield_now().await;

@@ -1,5 +1,7 @@
 //! The helper that other crates' tests rely on.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
+
 use souk_local_postgres::TestPostgres;
 use sqlx::Connection;
 

@@ -1,5 +1,7 @@
 //! The vault against a real PostgreSQL, a database for each test.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
+
 use std::{
     pin::pin,
     task::Poll,
@@ -406,15 +408,24 @@ async fn a_dropped_call_leaves_no_transaction_open() {
     for polls in 1..=12 {
         let token = vault.create_session(account(1), now()).await.expect("a session");
         interrupt(polls, vault.create_session(account(1), now())).await;
+        assert_no_transaction(&pool).await;
         interrupt(polls, vault.rotate(token.as_str(), now())).await;
+        assert_no_transaction(&pool).await;
         interrupt(polls, vault.rotate(token.as_str(), now())).await;
+        assert_no_transaction(&pool).await;
         interrupt(polls, vault.seal(account(100 + u128::from(polls)), b"x")).await;
+        assert_no_transaction(&pool).await;
         interrupt(polls, vault.forget(account(2))).await;
+        assert_no_transaction(&pool).await;
         interrupt(polls, vault.claim_address("ada@example.com", "pass", account(3), now())).await;
+        assert_no_transaction(&pool).await;
         interrupt(polls, Vault::open(pool.clone(), master_key())).await;
-        // Inside a transaction the first would be the time it began. (Unprepared: preparing has a time of its own.)
-        let row = sqlx::raw_sql("select now() = statement_timestamp()").fetch_one(&pool).await;
-        let outside: bool = row.expect("the one connection works").get(0);
-        assert!(outside, "after {polls} polls");
+        assert_no_transaction(&pool).await;
     }
+}
+
+/// Inside a transaction the first would be the time it began. (Unprepared: preparing has a time of its own.)
+async fn assert_no_transaction(pool: &PgPool) {
+    let row = sqlx::raw_sql("select now() = statement_timestamp()").fetch_one(pool).await;
+    assert!(row.expect("the one connection works").get::<bool, _>(0), "a transaction was left open");
 }
