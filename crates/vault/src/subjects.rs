@@ -60,7 +60,10 @@ impl Vault {
     pub async fn ensure_keys(&self, subjects: &[AccountId]) -> Result<(), VaultError> {
         let missing: Vec<_> =
             subjects.iter().copied().filter(|subject| self.0.subject_keys.get(*subject).is_none()).collect();
-        self.make_keys(&missing).await.map(|_| ())
+        if !missing.is_empty() {
+            self.make_keys(&missing).await?;
+        }
+        Ok(())
     }
 
     /// `None` once the person is forgotten (or when the vault never had the key: it was not the one beside this log).
