@@ -1,0 +1,6 @@
+//! What operators do: look at accounts, orders, projections and checkouts, and set them right.
+
+pub(crate) mod accounts;
+pub(crate) mod checkouts;
+pub(crate) mod orders;
+pub(crate) mod projections;

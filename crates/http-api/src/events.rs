@@ -1,0 +1,248 @@
+//! The log itself, for analysts: as lines of JSON up to its present end, or live as server-sent events.
+
+use std::{convert::Infallible, io, sync::Arc};
+
+use async_stream::stream;
+use axum::{
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, header},
+    response::{
+        IntoResponse, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
+};
+use chrono::{DateTime, Utc};
+use futures::{Stream, StreamExt};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use souk_event_log::{Direction, EventLog, Filter, Message, Position, Recorded, StreamName};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    Api,
+    answer::positioned,
+    auth::Reader,
+    extract::{LastEventId, Params, hex, wants_event_stream},
+    problem::{Kind, Problem, ProblemBody},
+    tracking::KEEP_ALIVE,
+};
+
+const USUAL: i64 = 1_000;
+const LARGEST: i64 = 10_000;
+/// Lines are sent in pieces of about so many bytes.
+const PIECE: usize = 64 << 10;
+
+/// An event with its envelope.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Envelope<'a> {
+    position: Position,
+    stream: &'a str,
+    revision: u64,
+    id: Uuid,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    /// Of the shape of `data`.
+    version: u32,
+    recorded_at: DateTime<Utc>,
+    occurred_at: DateTime<Utc>,
+    correlation_id: Option<Uuid>,
+    causation_id: Option<Uuid>,
+    command_id: Option<Uuid>,
+    actor: Option<String>,
+    #[schema(value_type = Object)]
+    data: &'a RawValue,
+    /// BLAKE3, chained to the event before.
+    hash: Option<String>,
+}
+
+/// One line, without its end. `None` of data that is no JSON, which Souk never writes.
+fn line(event: &Recorded) -> Option<String> {
+    let metadata = event.metadata();
+    let envelope = Envelope {
+        position: event.position,
+        stream: event.stream.as_str(),
+        revision: event.revision,
+        id: event.id,
+        event_type: &event.event_type,
+        version: metadata.schema_version.max(1),
+        recorded_at: event.recorded_at,
+        occurred_at: metadata.occurred_at.unwrap_or(event.recorded_at),
+        correlation_id: metadata.correlation_id,
+        causation_id: metadata.causation_id,
+        command_id: metadata.command_id,
+        actor: metadata.actor,
+        data: serde_json::from_slice(&event.data).ok()?,
+        hash: event.hash.as_ref().map(|hash| hex(hash)),
+    };
+    // Raw JSON keeps its white space, and a line has no end within.
+    serde_json::to_string(&envelope)
+        .ok()
+        .map(|line| if line.contains('\n') { line.replace(['\n', '\r'], " ") } else { line })
+}
+
+/// Read the log. Answers NDJSON, one event a line; with `Accept: text/event-stream` it goes on live, and takes up again
+/// after `Last-Event-ID`.
+#[utoipa::path(get, path = "/v1/events", tag = "Analysis", security(("bearer" = [])),
+    params(("after" = Option<u64>, Query, description = "Events after this position; without it from the first."),
+        ("limit" = Option<u32>, Query, description = "1,000 if not said otherwise, 10,000 at most; live there is no limit unless it is given."),
+        ("stream" = Option<String>, Query), ("category" = Option<Vec<String>>, Query, explode = true),
+        ("type" = Option<Vec<String>>, Query, explode = true), ("Last-Event-ID" = Option<u64>, Header)),
+    responses((status = 200, content_type = "application/x-ndjson", body = Envelope), (status = 400, body = ProblemBody),
+        (status = 403, body = ProblemBody), (status = 422, body = ProblemBody), (status = 503, body = ProblemBody)))]
+pub(crate) async fn read(
+    Reader(reader): Reader,
+    State(api): State<Arc<Api>>,
+    LastEventId(last): LastEventId,
+    headers: HeaderMap,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let after = params.read(
+        "after",
+        |text| text.parse().ok().filter(|at: &u64| i64::try_from(*at).is_ok()),
+        "a position",
+    );
+    let limit = params.number("limit", 1..=LARGEST);
+    let filter = filter(&mut params);
+    params.finish()?;
+    tracing::debug!(account = %reader.account, after, "the log is read");
+    let log = Arc::clone(&api.market.log);
+    let head = log.head().await?;
+    if wants_event_stream(&headers) {
+        let permit = Arc::clone(&api.event_streams).try_acquire_owned();
+        let permit = permit
+            .map_err(|_| Problem::new(Kind::Unavailable).detail("Too many follow the log.").retry_after(5))?;
+        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+        let events = live(&*log, last.or(after), filter, limit, api.stop.clone(), permit);
+        return Ok(positioned(
+            Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response(),
+            head,
+        ));
+    }
+    let from = after.map_or(0, |after| after + 1);
+    let events = log.read_all(from, filter, Direction::Forward, limit.unwrap_or(USUAL) as usize);
+    let body = Body::from_stream(lines(events));
+    Ok(positioned(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response(), head))
+}
+
+fn filter(params: &mut Params) -> Filter {
+    let lists = |values: Vec<String>| {
+        let names = values.iter().flat_map(|value| value.split(',')).map(|name| name.trim().to_owned());
+        names.filter(|name| !name.is_empty()).collect::<Vec<_>>()
+    };
+    let stream = params.read("stream", |text| StreamName::parse(text).ok(), "the name of a stream");
+    Filter { stream, categories: lists(params.all("category")), event_types: lists(params.all("type")) }
+}
+
+/// A failure in the middle breaks the connection off, so that nobody takes a part for the whole.
+fn lines(mut events: souk_event_log::EventStream) -> impl Stream<Item = io::Result<Bytes>> {
+    stream! {
+        let mut piece = String::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    let Some(line) = line(&event) else {
+                        yield Err(io::Error::other(format!("event {} is no JSON", event.position)));
+                        return;
+                    };
+                    piece.push_str(&line);
+                    piece.push('\n');
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the log broke off while it was read");
+                    yield Err(io::Error::other(error));
+                    return;
+                }
+            }
+            if piece.len() >= PIECE {
+                yield Ok(std::mem::take(&mut piece).into());
+            }
+        }
+        if !piece.is_empty() {
+            yield Ok(piece.into());
+        }
+    }
+}
+
+fn live(
+    log: &dyn EventLog,
+    after: Option<Position>,
+    filter: Filter,
+    limit: usize,
+    stop: CancellationToken,
+    permit: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+    let mut messages = log.subscribe(after, filter);
+    stream! {
+        let _permit = permit;
+        let mut left = limit;
+        while left > 0 {
+            let message = tokio::select! {
+                message = messages.next() => message,
+                () = stop.cancelled() => return,
+            };
+            match message {
+                Some(Ok(Message::Event(event))) => {
+                    let Some(line) = line(&event) else { return };
+                    left -= 1;
+                    yield Ok(Event::default().id(event.position.to_string()).event(&*event.event_type).data(line));
+                }
+                Some(Ok(Message::Checkpoint(_) | Message::CaughtUp)) => {}
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the log broke off while it was followed");
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(data: &str) -> Recorded {
+        Recorded {
+            id: Uuid::from_u128(1),
+            stream: StreamName::new("item", "x"),
+            revision: 2,
+            position: 7,
+            event_type: "ItemListed".into(),
+            recorded_at: DateTime::from_timestamp(0, 0).unwrap(),
+            data: data.into(),
+            metadata: br#"{"schemaVersion":3,"actor":"import","occurredAt":"1999-01-01T00:00:00Z"}"#.to_vec(),
+            hash: Some([255; 32]),
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_with_its_envelope() {
+        let text = line(&recorded("{\n  \"a\": 1\n}")).unwrap();
+        assert!(!text.contains('\n'));
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["position"], 7);
+        assert_eq!(json["type"], "ItemListed");
+        assert_eq!(json["version"], 3);
+        assert_eq!(json["occurredAt"], "1999-01-01T00:00:00Z");
+        assert_eq!(json["correlationId"], serde_json::Value::Null);
+        assert_eq!(json["data"], serde_json::json!({ "a": 1 }));
+        assert_eq!(json["hash"], "ff".repeat(32));
+        assert_eq!(line(&recorded("not json")), None);
+    }
+
+    #[test]
+    fn filters_take_lists() {
+        let mut params = Params::parse("category=order,cart&category=item&type=OrderPlaced&stream=order-1");
+        let filter = filter(&mut params);
+        assert_eq!(filter.categories, ["order", "cart", "item"]);
+        assert_eq!(filter.event_types, ["OrderPlaced"]);
+        assert_eq!(filter.stream.unwrap().as_str(), "order-1");
+        assert!(params.finish().is_ok());
+    }
+}

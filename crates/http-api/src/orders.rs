@@ -1,0 +1,394 @@
+//! Orders: lists, one of them, cancelling. Who sees what: its buyer all of it, a seller his part, an admin all; for
+//! anybody else there is no such order.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use souk_commands::flows::{checkout::Address, orders as flow};
+use souk_domain::{
+    AccountId, OrderId,
+    account::Role,
+    order::{CancelReason, Order, OrderLine, OrderStatus, ShipTo},
+    payment::{FailureReason, PaymentType},
+    shipment::ShipmentStatus,
+};
+use souk_projections::{
+    Page, ShipmentView,
+    orders::{self as view, OrderFilter, OrderView, PaymentStatus},
+    seller_orders::{self, SellerOrderFilter, SellerOrderView},
+};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    Api,
+    answer::{self, OrderPage, SHORT_PATIENCE, acknowledged},
+    auth::{BuyerOrAdmin, Person, Trader},
+    checkout::AddressBody,
+    extract::{CommandHead, MaybeBody, MinPosition, Params, PathId},
+    problem::{Kind, Problem, ProblemBody},
+    validation::MoneyBody,
+};
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Order)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OrderBody {
+    order_id: Uuid,
+    #[schema(value_type = String, example = "completed")]
+    status: OrderStatus,
+    /// Why it was cancelled: `outOfStock`, `paymentDeclined`, `shippingUnavailable`, `buyerRequest` or `timeout`.
+    #[schema(value_type = Option<String>)]
+    reason: Option<CancelReason>,
+    placed_at: DateTime<Utc>,
+    /// Of the lines shown.
+    total: MoneyBody,
+    lines: Vec<OrderLineBody>,
+    shipments: Vec<ShipmentBody>,
+    /// Oldest first; not in a seller's list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeline: Option<Vec<TimelineBody>>,
+    /// Not in a seller's part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment: Option<PaymentBody>,
+    /// When one order is asked for, or by its seller. Null when the buyer was forgotten; a seller is told when his
+    /// shipment is booked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<AddressBody>)]
+    shipping_address: Option<Value>,
+    /// For admins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    buyer_id: Option<Uuid>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = OrderLine)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OrderLineBody {
+    item_id: Uuid,
+    sku: String,
+    /// As it was when the order was placed.
+    name: String,
+    quantity: u32,
+    unit_price: MoneyBody,
+    line_total: MoneyBody,
+    seller_id: Uuid,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = TimelineEntry)]
+pub(crate) struct TimelineBody {
+    #[schema(value_type = String)]
+    status: OrderStatus,
+    at: DateTime<Utc>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Payment)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PaymentBody {
+    #[schema(value_type = String)]
+    payment_type: PaymentType,
+    brand: Option<String>,
+    last_four: Option<String>,
+    /// `requested`, `completed`, `failed` or `refunded`; null until it is asked for.
+    #[schema(value_type = Option<String>)]
+    status: Option<PaymentStatus>,
+    #[schema(value_type = Option<String>)]
+    failure: Option<FailureReason>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Shipment)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ShipmentBody {
+    /// The order's id and the seller's, joined by a hyphen.
+    shipment_id: String,
+    seller_id: Uuid,
+    /// `requested`, `ready`, `refused`, `dispatched`, `delivered` or `cancelled`.
+    #[schema(value_type = String)]
+    status: ShipmentStatus,
+    carrier: Option<String>,
+    tracking_number: Option<String>,
+    /// Of a refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    dispatched_at: Option<DateTime<Utc>>,
+    delivered_at: Option<DateTime<Utc>>,
+    lines: Vec<ShipmentLineBody>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = ShipmentLine)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ShipmentLineBody {
+    item_id: Uuid,
+    sku: String,
+    name: String,
+    quantity: u32,
+}
+
+impl From<&OrderLine> for OrderLineBody {
+    fn from(line: &OrderLine) -> Self {
+        // Sums were checked when the order was placed.
+        let line_total = line.unit_price.times(line.quantity).unwrap_or(line.unit_price);
+        Self {
+            item_id: line.item_id.0,
+            sku: line.sku.to_string(),
+            name: line.name.clone(),
+            quantity: line.quantity,
+            unit_price: line.unit_price.into(),
+            line_total: line_total.into(),
+            seller_id: line.seller_id.0,
+        }
+    }
+}
+
+impl ShipmentBody {
+    fn new(shipment: ShipmentView, lines: &[OrderLine]) -> Self {
+        let seller_id = shipment.shipment_id.seller_id;
+        let lines = lines.iter().filter(|line| line.seller_id == seller_id).map(|line| ShipmentLineBody {
+            item_id: line.item_id.0,
+            sku: line.sku.to_string(),
+            name: line.name.clone(),
+            quantity: line.quantity,
+        });
+        Self {
+            shipment_id: shipment.shipment_id.to_string(),
+            seller_id: seller_id.0,
+            status: shipment.status,
+            carrier: shipment.carrier,
+            tracking_number: shipment.tracking_number,
+            reason: shipment.reason,
+            dispatched_at: shipment.dispatched_at,
+            delivered_at: shipment.delivered_at,
+            lines: lines.collect(),
+        }
+    }
+}
+
+impl OrderBody {
+    /// The whole order, as its buyer sees it.
+    pub(crate) fn whole(order: OrderView) -> Self {
+        let payment = order.payment;
+        let timeline =
+            order.timeline.into_iter().map(|entry| TimelineBody { status: entry.status, at: entry.at });
+        Self {
+            order_id: order.order_id.0,
+            status: order.status,
+            reason: order.reason,
+            placed_at: order.placed_at,
+            total: order.total.into(),
+            shipments: order
+                .shipments
+                .into_iter()
+                .map(|shipment| ShipmentBody::new(shipment, &order.lines))
+                .collect(),
+            lines: order.lines.iter().map(OrderLineBody::from).collect(),
+            timeline: Some(timeline.collect()),
+            payment: Some(PaymentBody {
+                payment_type: payment.payment_type,
+                brand: payment.brand,
+                last_four: payment.last_four,
+                status: payment.status,
+                failure: payment.failure,
+            }),
+            shipping_address: None,
+            buyer_id: None,
+        }
+    }
+
+    /// As an admin sees it.
+    pub(crate) fn with_buyer(order: OrderView) -> Self {
+        let buyer_id = Some(order.buyer_id.0);
+        Self { buyer_id, ..Self::whole(order) }
+    }
+
+    /// A seller's part: his lines, his shipment, what they come to.
+    pub(crate) fn part(order: SellerOrderView) -> Self {
+        let shipment = order.shipment.into_iter().map(|shipment| ShipmentBody::new(shipment, &order.lines));
+        Self {
+            order_id: order.order_id.0,
+            status: order.status,
+            reason: order.reason,
+            placed_at: order.placed_at,
+            total: order.total.into(),
+            shipments: shipment.collect(),
+            lines: order.lines.iter().map(OrderLineBody::from).collect(),
+            timeline: None,
+            payment: None,
+            shipping_address: None,
+            buyer_id: None,
+        }
+    }
+
+    /// How somebody pays is none of a seller's business.
+    fn without_payment(self) -> Self {
+        Self { payment: None, ..self }
+    }
+
+    pub(crate) async fn addressed(mut self, api: &Api, ship_to: Option<&ShipTo>) -> Result<Self, Problem> {
+        self.shipping_address = Some(match ship_to {
+            Some(ship_to) => api.open_address(ship_to).await?,
+            None => Value::Null,
+        });
+        Ok(self)
+    }
+}
+
+impl Api {
+    /// An address in clear, or null.
+    async fn open_address(&self, ship_to: &ShipTo) -> Result<Value, Problem> {
+        let Some(text) = self.open(Some(&ship_to.address)).await? else { return Ok(Value::Null) };
+        let address = serde_json::from_str::<Address>(&text).map_err(Problem::internal)?;
+        serde_json::to_value(address).map_err(Problem::internal)
+    }
+}
+
+/// The orders of who asks: a buyer's own; of who only sells, his part of others'; of an admin all.
+#[utoipa::path(get, path = "/v1/orders", tag = "Orders", security(("bearer" = [])),
+    params(("status" = Option<String>, Query), ("cursor" = Option<String>, Query), ("size" = Option<u32>, Query),
+        ("Souk-Min-Position" = Option<u64>, Header)),
+    responses((status = 200, body = OrderPage<OrderBody>), (status = 400, body = ProblemBody),
+        (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 503, body = ProblemBody)))]
+pub(crate) async fn list(
+    Trader(person): Trader,
+    State(api): State<Arc<Api>>,
+    MinPosition(min): MinPosition,
+    mut params: Params,
+) -> Result<Json<OrderPage<OrderBody>>, Problem> {
+    let (status, (cursor, size)) = (status(&mut params), params.page());
+    params.finish()?;
+    let cursor = cursor.as_deref();
+    if person.is(Role::Buyer) || !person.is(Role::Seller) {
+        api.see(&[answer::view::ORDERS], min).await?;
+        let buyer = person.is(Role::Buyer).then_some(person.account);
+        let page = view::orders(&api.pool, OrderFilter { status, buyer }, cursor, size).await?;
+        let show = if buyer.is_some() { OrderBody::whole } else { OrderBody::with_buyer };
+        return Ok(Json(OrderPage::of(page, show)));
+    }
+    api.see(&[answer::view::SELLER_ORDERS], min).await?;
+    let filter = SellerOrderFilter { status, shipment: None };
+    let page = seller_orders::seller_orders(&api.pool, person.account, filter, cursor, size).await?;
+    Ok(Json(parts(&api, page).await?))
+}
+
+/// A seller's list, with the addresses that he sends to.
+pub(crate) async fn parts(api: &Api, page: Page<SellerOrderView>) -> Result<OrderPage<OrderBody>, Problem> {
+    let mut orders = Vec::with_capacity(page.rows.len());
+    for order in page.rows {
+        let ship_to = order.ship_to.clone();
+        orders.push(OrderBody::part(order).addressed(api, ship_to.as_ref()).await?);
+    }
+    Ok(OrderPage { orders, next_cursor: page.next_cursor })
+}
+
+pub(crate) fn status(params: &mut Params) -> Option<OrderStatus> {
+    let expected = "placed, stockReserved, paid, readyToShip, completed, cancelling or cancelled";
+    params.read("status", named, expected)
+}
+
+/// The value that has this name in JSON.
+pub(crate) fn named<T: for<'a> Deserialize<'a>>(name: &str) -> Option<T> {
+    serde_json::from_value(name.into()).ok()
+}
+
+/// One order.
+#[utoipa::path(get, path = "/v1/orders/{orderId}", tag = "Orders", security(("bearer" = [])),
+    params(("orderId" = Uuid, Path), ("Souk-Min-Position" = Option<u64>, Header)),
+    responses((status = 200, body = OrderBody), (status = 401, body = ProblemBody),
+        (status = 404, body = ProblemBody), (status = 503, body = ProblemBody)))]
+pub(crate) async fn show(
+    Trader(person): Trader,
+    State(api): State<Arc<Api>>,
+    PathId(order): PathId<OrderId>,
+    MinPosition(min): MinPosition,
+) -> Result<Json<OrderBody>, Problem> {
+    api.see(&[answer::view::ORDERS], min).await?;
+    let order = find(&api, order).await?.ok_or_else(|| Problem::not_found("order"))?;
+    let ship_to = order.ship_to.clone();
+    let body = if person.account == order.buyer_id {
+        OrderBody::whole(order)
+    } else if person.is(Role::Admin) {
+        OrderBody::with_buyer(order)
+    } else {
+        let part = part_of(order, person.account).ok_or_else(|| Problem::not_found("order"))?;
+        let booked = part.shipments.iter().any(|shipment| is_booked(shipment.status));
+        return Ok(Json(
+            OrderBody::whole(part).without_payment().addressed(&api, booked.then_some(&ship_to)).await?,
+        ));
+    };
+    Ok(Json(body.addressed(&api, Some(&ship_to)).await?))
+}
+
+/// A seller's lines and shipment, and what they come to; `None` if nothing of it is his.
+fn part_of(mut order: OrderView, seller: AccountId) -> Option<OrderView> {
+    order.lines.retain(|line| line.seller_id == seller);
+    order.shipments.retain(|shipment| shipment.shipment_id.seller_id == seller);
+    order.total = souk_domain::order::total(&order.lines)?.ok()?;
+    Some(order)
+}
+
+/// From then on, the seller has to know where to send it.
+fn is_booked(status: ShipmentStatus) -> bool {
+    matches!(status, ShipmentStatus::Ready | ShipmentStatus::Dispatched | ShipmentStatus::Delivered)
+}
+
+/// Who has just placed the order sees it, even if the view has not seen it yet.
+async fn find(api: &Api, order: OrderId) -> Result<Option<OrderView>, Problem> {
+    if let Some(found) = view::order(&api.pool, order).await? {
+        return Ok(Some(found));
+    }
+    let fresh = flow::find(&api.market, order).await?;
+    let (Some(_), Some(position)) = (fresh.value, fresh.position) else { return Ok(None) };
+    if api.projections.wait_for(answer::view::ORDERS, position, SHORT_PATIENCE).await.is_err() {
+        return Err(Problem::new(Kind::Behind).retry_after(1));
+    }
+    Ok(view::order(&api.pool, order).await?)
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OrderStanding {
+    order_id: Uuid,
+    #[schema(value_type = String)]
+    status: OrderStatus,
+}
+
+#[derive(Default, Deserialize)]
+pub(crate) struct Nothing {}
+
+/// Ask for an order to be cancelled. Doing so twice is fine.
+#[utoipa::path(post, path = "/v1/orders/{orderId}/cancel", tag = "Orders", security(("bearer" = [])),
+    params(("orderId" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 202, body = OrderStanding), (status = 404, body = ProblemBody),
+        (status = 409, description = "It is ready to ship.", body = ProblemBody)))]
+pub(crate) async fn cancel(
+    BuyerOrAdmin(person): BuyerOrAdmin,
+    State(api): State<Arc<Api>>,
+    PathId(order): PathId<OrderId>,
+    head: CommandHead,
+    body: MaybeBody<Nothing>,
+) -> Result<Response, Problem> {
+    owned(&api, &person, order).await?;
+    let context = head.context(&api, Some(person.account), &body.raw);
+    let market = Arc::clone(&api.market);
+    let done = api.run(async move { flow::cancel(&market, &context, order).await }).await??;
+    let body = OrderStanding { order_id: order.0, status: done.value };
+    Ok(acknowledged(StatusCode::ACCEPTED, done.position, body).into_response())
+}
+
+/// The order, if it is the person's own; an admin may act for any buyer.
+pub(crate) async fn owned(api: &Api, person: &Person, order: OrderId) -> Result<Order, Problem> {
+    let found = flow::find(&api.market, order).await?.value;
+    let mine = |order: &Order| order.placed.buyer_id == person.account || person.is(Role::Admin);
+    found.filter(mine).ok_or_else(|| Problem::not_found("order"))
+}
