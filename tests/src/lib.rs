@@ -1,1 +1,11 @@
-//! tests
+//! What the end-to-end tests share: the real binary on a data directory of its own, and people who use it over HTTP.
+//!
+//! The binary is the one beside the test's own folder (`target/debug/souk`); build it first, as `scripts/test` does.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod people;
+mod server;
+
+pub use people::{Answer, Person, address, card, item, money};
+pub use server::{Server, binary, traversable};
