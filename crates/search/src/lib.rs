@@ -1,1 +1,38 @@
-//! search
+//! Product search on Tantivy: text, filters, facets, sorts, cursors, suggestions. It takes documents and answers queries;
+//! where the documents come from, and who asks, it does not know.
+//!
+//! - [`SearchIndex::open`] finds or makes the index; [`SearchIndex::position`] says where its feeder goes on.
+//! - [`IndexWriter`] takes documents and commits them with a position.
+//! - [`Availability`] takes stock, which no document holds: a sale rewrites none.
+//! - [`SearchIndex::search`] answers a [`Query`] with [`Hits`], [`SearchIndex::suggest`] completes a prefix.
+//!
+//! The way of a query: `terms` (groups of alternatives) → `matching` and `filters` (which documents) → `collector` (one
+//! pass: facets, total, best candidates) → `ranking` (the best ones again) → `search` (the page), `highlight`.
+
+mod analyzer;
+mod availability;
+mod collector;
+mod cursor;
+mod document;
+mod facets;
+mod filters;
+mod highlight;
+mod index;
+mod matching;
+mod query;
+mod ranking;
+mod schema;
+mod search;
+mod statistics;
+mod suggest;
+mod terms;
+mod text;
+mod writer;
+
+pub use availability::Availability;
+pub use document::{CATEGORY_SEPARATOR, ItemDocument, VariantDocument};
+pub use facets::FACET_VALUES;
+pub use index::{Config, Origin, SearchIndex};
+pub use query::{FacetCount, Hit, Hits, LARGEST_PAGE, Query, SearchError, Sort};
+pub use suggest::{Suggestion, SuggestionKind};
+pub use writer::IndexWriter;

@@ -1,0 +1,320 @@
+//! Stock beside the index, so that a sale never rewrites a document: quantities by SKU, and a table by item that filters
+//! read without a lock while a query runs. An item's place in the table (its slot) is a column of the index.
+//!
+//! Which SKUs belong to which item comes from the documents; quantities come from the caller and are absolute, so setting
+//! them again changes nothing. [`Availability::save`] writes quantities with the caller's position; after a start the
+//! caller goes on from [`Availability::position`].
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use uuid::Uuid;
+
+/// First bytes of a snapshot; the digit is its format.
+const MAGIC: &[u8; 8] = b"soukavl1";
+
+pub struct Availability {
+    path: PathBuf,
+    book: RwLock<Book>,
+    /// Units available by slot, over all SKUs of the item.
+    table: Table,
+    position: Mutex<Option<u64>>,
+}
+
+#[derive(Default)]
+struct Book {
+    skus: HashMap<Uuid, Stock>,
+    slots: HashMap<Uuid, u32>,
+    /// The SKUs of each slot's item.
+    members: Vec<Vec<Uuid>>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Stock {
+    slot: Option<u32>,
+    available: i64,
+}
+
+impl Availability {
+    /// Reads the snapshot at `path`. One that is missing or damaged counts as empty, at no position.
+    pub(crate) fn open(path: PathBuf) -> Self {
+        let (quantities, position) = match load(&path) {
+            Ok((quantities, position)) => (quantities, Some(position)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "availability snapshot not read, starting empty");
+                (Vec::new(), None)
+            }
+        };
+        let skus = quantities.into_iter().map(|(sku, available)| (sku, Stock { slot: None, available }));
+        let book = Book { skus: skus.collect(), ..Book::default() };
+        Self { path, book: RwLock::new(book), table: Table::default(), position: Mutex::new(position) }
+    }
+
+    /// The position of the last snapshot: quantities set up to there are known.
+    pub fn position(&self) -> Option<u64> {
+        *self.position.lock()
+    }
+
+    /// Sets what can be sold of a SKU now, in units.
+    pub fn set(&self, sku: Uuid, available: i64) {
+        let mut book = self.book.write();
+        let stock = book.skus.entry(sku).or_default();
+        let change = available.max(0) - stock.available.max(0);
+        stock.available = available;
+        if let Some(slot) = stock.slot {
+            self.table.add(slot, change);
+        }
+    }
+
+    /// What can be sold of a SKU, or `None` for one never heard of.
+    pub fn available(&self, sku: Uuid) -> Option<i64> {
+        self.book.read().skus.get(&sku).map(|stock| stock.available)
+    }
+
+    /// Whether any SKU of the item can be sold.
+    pub fn in_stock(&self, item_id: Uuid) -> bool {
+        let slot = self.book.read().slots.get(&item_id).copied();
+        slot.is_some_and(|slot| self.slot_in_stock(slot))
+    }
+
+    pub(crate) fn slot_in_stock(&self, slot: u32) -> bool {
+        self.table.get(slot) > 0
+    }
+
+    /// The item's slot, new for a new item, with these as its SKUs from now on.
+    pub(crate) fn bind(&self, item_id: Uuid, skus: &[Uuid]) -> u32 {
+        let mut book = self.book.write();
+        let slot = match book.slots.get(&item_id) {
+            Some(slot) => *slot,
+            None => book.members.len() as u32,
+        };
+        self.assign(&mut book, item_id, slot, skus);
+        slot
+    }
+
+    /// Takes over a slot that the index remembers.
+    pub(crate) fn restore(&self, item_id: Uuid, slot: u32, skus: &[Uuid]) {
+        self.assign(&mut self.book.write(), item_id, slot, skus);
+    }
+
+    fn assign(&self, book: &mut Book, item_id: Uuid, slot: u32, skus: &[Uuid]) {
+        let index = slot as usize;
+        if book.members.len() <= index {
+            book.members.resize(index + 1, Vec::new());
+        }
+        book.slots.insert(item_id, slot);
+        if book.members[index] == skus {
+            return;
+        }
+        let former = std::mem::replace(&mut book.members[index], skus.to_vec());
+        for sku in former.iter().filter(|sku| !skus.contains(sku)) {
+            self.move_sku(book, *sku, None);
+        }
+        for sku in skus {
+            self.move_sku(book, *sku, Some(slot));
+        }
+    }
+
+    fn move_sku(&self, book: &mut Book, sku: Uuid, to: Option<u32>) {
+        let stock = book.skus.entry(sku).or_default();
+        if stock.slot == to {
+            return;
+        }
+        let units = stock.available.max(0);
+        if let Some(from) = stock.slot {
+            self.table.add(from, -units);
+        }
+        if let Some(to) = to {
+            self.table.add(to, units);
+        }
+        stock.slot = to;
+    }
+
+    /// Writes all quantities with the position they stand for, whole or not at all.
+    pub fn save(&self, position: u64) -> io::Result<()> {
+        let quantities: Vec<(Uuid, i64)> =
+            self.book.read().skus.iter().map(|(sku, stock)| (*sku, stock.available)).collect();
+        let next = self.path.with_extension("next");
+        let mut file = BufWriter::new(File::create(&next)?);
+        let mut sum = Checksum::default();
+        let mut put = |bytes: &[u8]| {
+            sum.update(bytes);
+            file.write_all(bytes)
+        };
+        put(MAGIC)?;
+        put(&position.to_le_bytes())?;
+        put(&(quantities.len() as u64).to_le_bytes())?;
+        for (sku, available) in &quantities {
+            put(sku.as_bytes())?;
+            put(&available.to_le_bytes())?;
+        }
+        file.write_all(&sum.0.to_le_bytes())?;
+        file.into_inner()?.sync_all()?;
+        fs::rename(&next, &self.path)?;
+        if let Some(directory) = self.path.parent() {
+            File::open(directory)?.sync_all()?;
+        }
+        *self.position.lock() = Some(position);
+        Ok(())
+    }
+}
+
+fn load(path: &Path) -> io::Result<(Vec<(Uuid, i64)>, u64)> {
+    let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut file = BufReader::new(file);
+    let mut sum = Checksum::default();
+    let mut take = |into: &mut [u8]| {
+        file.read_exact(into)?;
+        sum.update(into);
+        io::Result::Ok(())
+    };
+    let (mut magic, mut number) = ([0; 8], [0; 8]);
+    take(&mut magic)?;
+    if &magic != MAGIC {
+        return Err(damaged("not a snapshot of this format"));
+    }
+    take(&mut number)?;
+    let position = u64::from_le_bytes(number);
+    take(&mut number)?;
+    let count = u64::from_le_bytes(number);
+    if size != count.saturating_mul(24).saturating_add(32) {
+        return Err(damaged("its length is not that of its entries"));
+    }
+    let mut quantities = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let mut sku = [0; 16];
+        take(&mut sku)?;
+        take(&mut number)?;
+        quantities.push((Uuid::from_bytes(sku), i64::from_le_bytes(number)));
+    }
+    let expected = sum.0;
+    file.read_exact(&mut number)?;
+    if u64::from_le_bytes(number) != expected {
+        return Err(damaged("its checksum does not match"));
+    }
+    Ok((quantities, position))
+}
+
+/// FNV-1a: enough to tell a torn or damaged file.
+struct Checksum(u64);
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Checksum {
+    fn update(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+const CHUNK: usize = 8192;
+const CHUNKS: usize = 16_384;
+
+/// Numbers by slot that grow chunk by chunk without ever moving, so that readers need no lock.
+struct Table(Vec<OnceLock<Box<[AtomicI64]>>>);
+
+impl Default for Table {
+    fn default() -> Self {
+        Self((0..CHUNKS).map(|_| OnceLock::new()).collect())
+    }
+}
+
+impl Table {
+    fn add(&self, slot: u32, units: i64) {
+        let (chunk, place) = (slot as usize / CHUNK, slot as usize % CHUNK);
+        // Items beyond the table's 134 million count as out of stock.
+        if let Some(chunk) = self.0.get(chunk) {
+            let chunk = chunk.get_or_init(|| (0..CHUNK).map(|_| AtomicI64::new(0)).collect());
+            chunk[place].fetch_add(units, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self, slot: u32) -> i64 {
+        let (chunk, place) = (slot as usize / CHUNK, slot as usize % CHUNK);
+        let chunk = self.0.get(chunk).and_then(OnceLock::get);
+        chunk.map_or(0, |chunk| chunk[place].load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    fn empty(directory: &tempfile::TempDir) -> Availability {
+        Availability::open(directory.path().join("availability"))
+    }
+
+    #[test]
+    fn an_item_is_in_stock_while_any_of_its_skus_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let stock = empty(&directory);
+        stock.set(id(10), 2);
+        stock.bind(id(1), &[id(10), id(11)]);
+        assert!(stock.in_stock(id(1)), "stock that was known before the item counts");
+        stock.set(id(10), 0);
+        assert!(!stock.in_stock(id(1)));
+        stock.set(id(11), 1);
+        stock.set(id(11), 1);
+        stock.set(id(10), -3);
+        assert!(stock.in_stock(id(1)));
+        stock.set(id(11), 0);
+        assert!(!stock.in_stock(id(1)));
+        assert!(!stock.in_stock(id(2)));
+        assert_eq!(stock.available(id(10)), Some(-3));
+        assert_eq!(stock.available(id(12)), None);
+    }
+
+    #[test]
+    fn a_sku_that_leaves_its_item_takes_its_stock_along() {
+        let directory = tempfile::tempdir().unwrap();
+        let stock = empty(&directory);
+        stock.set(id(10), 1);
+        let slot = stock.bind(id(1), &[id(10)]);
+        assert_eq!(stock.bind(id(1), &[id(11)]), slot, "an item keeps its slot");
+        assert!(!stock.in_stock(id(1)));
+        assert_ne!(stock.bind(id(2), &[id(10)]), slot);
+        assert!(stock.in_stock(id(2)));
+    }
+
+    #[test]
+    fn a_snapshot_is_read_back_and_a_damaged_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let stock = empty(&directory);
+        stock.bind(id(1), &[id(10)]);
+        stock.set(id(10), 5);
+        stock.save(42).unwrap();
+
+        let again = empty(&directory);
+        assert_eq!((again.position(), again.available(id(10))), (Some(42), Some(5)));
+        again.restore(id(1), 7, &[id(10)]);
+        assert!(again.in_stock(id(1)));
+        assert_eq!(again.bind(id(2), &[]), 8, "new slots come after the restored ones");
+
+        let path = directory.path().join("availability");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[20] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(empty(&directory).position(), None);
+        bytes[20] ^= 1;
+        bytes[40] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!((empty(&directory).position(), empty(&directory).available(id(10))), (None, None));
+    }
+}

@@ -1,0 +1,274 @@
+//! The index on disk and its reader. What is committed carries the caller's position and the format in its payload, so a
+//! crash at any instruction leaves an index that says where to go on; an index of another format, or a damaged one, is
+//! replaced by an empty one at no position, for the caller to fill again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use tantivy::directory::MmapDirectory;
+use tantivy::directory::error::OpenReadError;
+use tantivy::schema::{IndexRecordOption, Value};
+use tantivy::{
+    DocAddress, DocSet, Index, IndexReader, ReloadPolicy, Searcher, TERMINATED, TantivyDocument, TantivyError, Term,
+};
+use uuid::Uuid;
+
+use crate::analyzer::Analyzer;
+use crate::availability::Availability;
+use crate::document::{ItemDocument, id_term};
+use crate::query::SearchError;
+use crate::schema::{self, FORMAT, Fields, column};
+use crate::suggest::{self, Suggestion};
+use crate::writer::IndexWriter;
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Memory that documents gather in before they are written, in bytes; 15 MB at least.
+    pub writer_heap: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { writer_heap: 50_000_000 }
+    }
+}
+
+/// How [`SearchIndex::open`] found the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// There was no index.
+    Created,
+    Opened,
+    /// There was one that could not be used, for this reason.
+    Recreated(String),
+}
+
+pub struct SearchIndex {
+    pub(crate) index: Index,
+    pub(crate) fields: Fields,
+    pub(crate) analyzer: Analyzer,
+    pub(crate) availability: Arc<Availability>,
+    pub(crate) config: Config,
+    reader: IndexReader,
+    position: RwLock<Option<u64>>,
+    origin: Origin,
+}
+
+/// What a commit says of itself.
+#[derive(Serialize, Deserialize)]
+struct Payload {
+    format: u32,
+    position: u64,
+}
+
+impl SearchIndex {
+    /// Opens the index in `directory`, or makes one there.
+    pub fn open(directory: &Path, config: Config) -> Result<Arc<Self>, SearchError> {
+        let place = directory.join("index");
+        let availability = Arc::new(Availability::open(directory.join("availability")));
+        let analyzer = Analyzer::new();
+        fs::create_dir_all(&place)?;
+        let (opened, origin) = match Opened::existing(&place, &analyzer) {
+            Ok(Some(opened)) => (opened, Origin::Opened),
+            Ok(None) => (Opened::create(&place, &analyzer)?, Origin::Created),
+            Err(Unusable::Replace(reason)) => {
+                tracing::warn!(path = %place.display(), reason, "search index not usable, starting an empty one");
+                fs::remove_dir_all(&place)?;
+                fs::create_dir_all(&place)?;
+                (Opened::create(&place, &analyzer)?, Origin::Recreated(reason))
+            }
+            Err(Unusable::Fail(error)) => return Err(error),
+        };
+        let Opened { index, fields, reader, position } = opened;
+        let index = Self {
+            index,
+            fields,
+            analyzer,
+            availability,
+            config,
+            reader,
+            position: RwLock::new(position),
+            origin,
+        };
+        index.restore_slots()?;
+        Ok(Arc::new(index))
+    }
+
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// What the last commit said; everything up to there is found. `None` asks for a rebuild from the beginning.
+    pub fn position(&self) -> Option<u64> {
+        *self.position.read()
+    }
+
+    /// How many items there are to find.
+    pub fn len(&self) -> u64 {
+        self.searcher().num_docs()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn availability(&self) -> &Availability {
+        &self.availability
+    }
+
+    /// The one writer. A second one, here or in another process, is refused with [`SearchError::Locked`].
+    pub fn writer(self: &Arc<Self>) -> Result<IndexWriter, SearchError> {
+        IndexWriter::open(Arc::clone(self))
+    }
+
+    /// The document of an item as it was committed last.
+    pub fn get(&self, item_id: Uuid) -> Result<Option<ItemDocument>, SearchError> {
+        let searcher = self.searcher();
+        let id = Term::from_field_text(self.fields.id, &id_term(item_id));
+        let Some(address) = find(&searcher, &id)? else { return Ok(None) };
+        let document: TantivyDocument = searcher.doc(address)?;
+        Ok(Some(serde_json::from_slice(source(&document, &self.fields))?))
+    }
+
+    /// Completions of `prefix`. A failure is logged and suggests nothing: a search box works without.
+    pub fn suggest(&self, prefix: &str, size: usize) -> Vec<Suggestion> {
+        suggest::suggest(&self.searcher(), self.fields.suggestion, prefix, size).unwrap_or_else(|error| {
+            tracing::warn!(%error, "no suggestions");
+            Vec::new()
+        })
+    }
+
+    pub(crate) fn searcher(&self) -> Searcher {
+        self.reader.searcher()
+    }
+
+    /// Shows what was committed at `position`.
+    pub(crate) fn show(&self, position: u64) -> Result<(), SearchError> {
+        self.reader.reload()?;
+        *self.position.write() = Some(position);
+        Ok(())
+    }
+
+    /// Tells the availability table which slots are taken, by whom.
+    fn restore_slots(&self) -> Result<(), SearchError> {
+        for segment in self.searcher().segment_readers() {
+            let slots = segment.fast_fields().u64(column::SLOT)?;
+            let ids = segment.fast_fields().u64(column::IDS)?;
+            for document in segment.doc_ids_alive() {
+                let halves: Vec<u64> = ids.values_for_doc(document).collect();
+                let mut ids = halves.chunks_exact(2).map(|pair| Uuid::from_u64_pair(pair[0], pair[1]));
+                if let (Some(slot), Some(item_id)) = (slots.first(document), ids.next()) {
+                    self.availability.restore(item_id, slot as u32, &ids.collect::<Vec<_>>());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The document with this id; there is one at most.
+fn find(searcher: &Searcher, id: &Term) -> tantivy::Result<Option<DocAddress>> {
+    for (ordinal, segment) in searcher.segment_readers().iter().enumerate() {
+        let inverted = segment.inverted_index(id.field())?;
+        let Some(mut postings) = inverted.read_postings(id, IndexRecordOption::Basic)? else { continue };
+        while postings.doc() != TERMINATED {
+            if !segment.is_deleted(postings.doc()) {
+                return Ok(Some(DocAddress::new(ordinal as u32, postings.doc())));
+            }
+            postings.advance();
+        }
+    }
+    Ok(None)
+}
+
+/// The JSON that a document was made from; nothing, which no JSON parser takes, if it has none.
+pub(crate) fn source<'a>(document: &'a TantivyDocument, fields: &Fields) -> &'a [u8] {
+    document.get_first(fields.source).and_then(|value| value.as_bytes()).unwrap_or_default()
+}
+
+pub(crate) fn payload(position: u64) -> Result<String, SearchError> {
+    Ok(serde_json::to_string(&Payload { format: FORMAT, position })?)
+}
+
+struct Opened {
+    index: Index,
+    fields: Fields,
+    reader: IndexReader,
+    position: Option<u64>,
+}
+
+enum Unusable {
+    /// It can only be built again.
+    Replace(String),
+    /// It may be sound, but this machine cannot say now.
+    Fail(SearchError),
+}
+
+impl Opened {
+    fn existing(place: &Path, analyzer: &Analyzer) -> Result<Option<Self>, Unusable> {
+        let directory = MmapDirectory::open(place).map_err(|error| Unusable::Fail(SearchError::Index(error.into())))?;
+        let exists = Index::exists(&directory).map_err(|error| judge(error.into()))?;
+        if !exists {
+            let leftovers = fs::read_dir(place).map_err(|error| Unusable::Fail(error.into()))?.next().is_some();
+            return if leftovers { Err(Unusable::Replace("it has no meta.json".to_owned())) } else { Ok(None) };
+        }
+        let index = Index::open(directory).map_err(judge)?;
+        let (schema, fields) = schema::build();
+        if index.schema() != schema {
+            return Err(Unusable::Replace("its fields are those of another version".to_owned()));
+        }
+        let position = match index.load_metas().map_err(judge)?.payload {
+            None => None,
+            Some(payload) => match serde_json::from_str::<Payload>(&payload) {
+                Ok(Payload { format: FORMAT, position }) => Some(position),
+                _ => return Err(Unusable::Replace("its content is that of another version".to_owned())),
+            },
+        };
+        let damaged = index.validate_checksum().map_err(judge)?;
+        if let Some(file) = damaged.iter().next() {
+            return Err(Unusable::Replace(format!("{} is damaged", file.display())));
+        }
+        Self::read(index, fields, position, analyzer).map(Some).map_err(judge)
+    }
+
+    fn create(place: &PathBuf, analyzer: &Analyzer) -> Result<Self, SearchError> {
+        let (schema, fields) = schema::build();
+        let index = Index::create_in_dir(place, schema)?;
+        Ok(Self::read(index, fields, None, analyzer)?)
+    }
+
+    fn read(
+        mut index: Index,
+        fields: Fields,
+        position: Option<u64>,
+        analyzer: &Analyzer,
+    ) -> tantivy::Result<Self> {
+        index.set_tokenizers(schema::tokenizers(analyzer));
+        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        Ok(Self { index, fields, reader, position })
+    }
+}
+
+/// Damage is told from trouble: an index that is merely out of reach (no permission, too many files) is not thrown away.
+fn judge(error: TantivyError) -> Unusable {
+    let damaged = match &error {
+        TantivyError::DataCorruption(_)
+        | TantivyError::IncompatibleIndex(_)
+        | TantivyError::SchemaError(_)
+        | TantivyError::DeserializeError(_)
+        | TantivyError::OpenReadError(
+            OpenReadError::FileDoesNotExist(_) | OpenReadError::IncompatibleIndex(_),
+        ) => true,
+        TantivyError::IoError(error) => matches!(
+            error.kind(),
+            std::io::ErrorKind::UnexpectedEof
+                | std::io::ErrorKind::InvalidData
+                | std::io::ErrorKind::NotFound
+        ),
+        _ => false,
+    };
+    if damaged { Unusable::Replace(error.to_string()) } else { Unusable::Fail(error.into()) }
+}

@@ -1,0 +1,79 @@
+//! The one writer of an index. Changes become visible together, at a commit, with the position they bring the index to.
+
+use std::sync::Arc;
+
+use tantivy::Term;
+use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
+use tantivy::query::AllQuery;
+use uuid::Uuid;
+
+use crate::document::{ItemDocument, id_term};
+use crate::index::{SearchIndex, payload};
+use crate::query::SearchError;
+
+pub struct IndexWriter {
+    index: Arc<SearchIndex>,
+    inner: tantivy::IndexWriter,
+    pending: usize,
+}
+
+impl IndexWriter {
+    pub(crate) fn open(index: Arc<SearchIndex>) -> Result<Self, SearchError> {
+        // One thread to index and one to merge: the machine has other work, and one segment per commit keeps them few.
+        let options = IndexWriterOptions::builder()
+            .num_worker_threads(1)
+            .num_merge_threads(1)
+            .memory_budget_per_thread(index.config.writer_heap)
+            .build();
+        let inner = index.index.writer_with_options(options)?;
+        // Segments below this size (those of single commits) are merged with one another at once.
+        let mut merging = LogMergePolicy::default();
+        merging.set_min_layer_size(5_000);
+        merging.set_del_docs_ratio_before_merge(0.3);
+        inner.set_merge_policy(Box::new(merging));
+        Ok(Self { index, inner, pending: 0 })
+    }
+
+    /// Puts an item in place of what is known of it.
+    pub fn upsert(&mut self, item: ItemDocument) -> Result<(), SearchError> {
+        let slot = self.index.availability.bind(item.item_id, &item.skus);
+        let document = item.to_index(&self.index.fields, slot)?;
+        self.inner.delete_term(self.id(item.item_id));
+        self.inner.add_document(document)?;
+        self.pending += 1;
+        Ok(())
+    }
+
+    /// Takes an item out. One that is not there is no error.
+    pub fn delete(&mut self, item_id: Uuid) {
+        self.inner.delete_term(self.id(item_id));
+        self.pending += 1;
+    }
+
+    /// Takes every item out, to write all of them anew: readers see the old ones until the next commit.
+    pub fn clear(&mut self) -> Result<(), SearchError> {
+        self.inner.delete_query(Box::new(AllQuery))?;
+        self.pending = 0;
+        Ok(())
+    }
+
+    /// How many changes wait for a commit.
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Makes everything written so far durable and visible; `position` is what [`SearchIndex::position`] says from then on.
+    /// After an error the writer must be dropped: what it held is lost, what was committed before is not.
+    pub fn commit(&mut self, position: u64) -> Result<(), SearchError> {
+        let mut prepared = self.inner.prepare_commit()?;
+        prepared.set_payload(&payload(position)?);
+        prepared.commit()?;
+        self.index.show(position)?;
+        self.pending = 0;
+        Ok(())
+    }
+
+    fn id(&self, item_id: Uuid) -> Term {
+        Term::from_field_text(self.index.fields.id, &id_term(item_id))
+    }
+}

@@ -1,0 +1,477 @@
+//! The index from outside, on a small market made by hand: filters, facets, orders, cursors, stock, crashes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use souk_search::{
+    Config, Hits, IndexWriter, ItemDocument, Origin, Query, SearchError, SearchIndex, Sort, SuggestionKind,
+    VariantDocument,
+};
+use uuid::Uuid;
+
+fn id(number: u32) -> Uuid {
+    Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + u128::from(number))
+}
+
+fn sku_id(number: u32) -> Uuid {
+    Uuid::from_u128(0xffff_0000 + u128::from(number))
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn item(number: u32, name: &str) -> ItemDocument {
+    ItemDocument {
+        item_id: id(number),
+        seller_id: id(900 + number % 2),
+        sku: format!("SKU-{number}"),
+        name: name.to_owned(),
+        description: String::new(),
+        brand: None,
+        category: Vec::new(),
+        tags: Vec::new(),
+        attributes: BTreeMap::new(),
+        price: i64::from(number) * 100,
+        currency: "USD".to_owned(),
+        image: None,
+        listed_at: DateTime::<Utc>::UNIX_EPOCH + TimeDelta::seconds(i64::from(number)),
+        rating: None,
+        skus: vec![sku_id(number)],
+        variants: Vec::new(),
+    }
+}
+
+fn lamp(number: u32, brand: &str, colour: &str) -> ItemDocument {
+    ItemDocument {
+        brand: Some(brand.to_owned()),
+        category: vec!["Home".to_owned(), "Lighting".to_owned(), "Desk Lamps".to_owned()],
+        attributes: pairs(&[("Colour", colour), ("Power", "60 W")]),
+        ..item(number, "Desk lamp with a shade")
+    }
+}
+
+struct Market {
+    directory: tempfile::TempDir,
+    index: Arc<SearchIndex>,
+    writer: IndexWriter,
+}
+
+impl Market {
+    fn new(items: impl IntoIterator<Item = ItemDocument>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let index = SearchIndex::open(directory.path(), Config::default()).unwrap();
+        assert_eq!(*index.origin(), Origin::Created);
+        assert_eq!(index.position(), None);
+        let mut writer = index.writer().unwrap();
+        for item in items {
+            writer.upsert(item).unwrap();
+        }
+        writer.commit(1).unwrap();
+        Self { directory, index, writer }
+    }
+
+    fn find(&self, query: &Query) -> Hits {
+        self.index.search(query).unwrap()
+    }
+
+    /// Numbers of the items found, in order.
+    fn numbers(&self, query: &Query) -> Vec<u32> {
+        self.find(query).hits.iter().map(|hit| (hit.item_id.as_u128() & 0xffff_ffff) as u32).collect()
+    }
+
+    fn set(&self, query: &Query) -> BTreeSet<u32> {
+        self.numbers(query).into_iter().collect()
+    }
+}
+
+fn reopen(directory: &Path) -> Arc<SearchIndex> {
+    SearchIndex::open(directory, Config::default()).unwrap()
+}
+
+fn term(term: &str) -> Query {
+    Query { term: Some(term.to_owned()), ..Query::default() }
+}
+
+fn facet(hits: &Hits, name: &str) -> Vec<(String, u64)> {
+    hits.facets[name].iter().map(|count| (count.value.clone(), count.count)).collect()
+}
+
+fn counts(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
+    expected.iter().map(|(value, count)| ((*value).to_owned(), *count)).collect()
+}
+
+#[test]
+fn words_are_found_in_every_kind_of_text() {
+    let mut everything = item(1, "Café table");
+    everything.description = "<p>Made of <b>oak</b> &amp; steel</p>".to_owned();
+    everything.brand = Some("Möbelhaus".to_owned());
+    everything.category = vec!["Furniture".to_owned(), "Tables".to_owned()];
+    everything.tags = vec!["outdoor".to_owned()];
+    everything.attributes = pairs(&[("finish", "walnut"), ("foldable", "true"), ("wheels", "false")]);
+    everything.variants =
+        vec![VariantDocument { sku: "TB-77/X".to_owned(), options: pairs(&[("size", "large")]), price: 5 }];
+    let market = Market::new([everything, item(2, "Something else")]);
+    for word in [
+        "cafe", "CAFÉ", "tables", "oak", "steel", "mobelhaus", "furniture", "outdoors", "walnut", "foldable", "large",
+        "tb-77/x", "TB77X", "sku-1", "cafe table oak",
+    ] {
+        assert_eq!(market.numbers(&term(word)), [1], "{word}");
+    }
+    for word in ["p", "amp", "wheels", "nothing"] {
+        assert!(market.numbers(&term(word)).is_empty(), "{word}");
+    }
+}
+
+#[test]
+fn filters_combine_and_ignore_case() {
+    let mut shirt = item(4, "Shirt");
+    shirt.variants = vec![
+        VariantDocument { sku: "S".to_owned(), options: pairs(&[("Size", "S")]), price: 1_000 },
+        VariantDocument { sku: "XL".to_owned(), options: pairs(&[("Size", "XL")]), price: 3_000 },
+    ];
+    let mut rated = lamp(3, "Lumen", "White");
+    rated.rating = Some(4.2);
+    let market = Market::new([lamp(1, "Lumen", "Black"), lamp(2, "Glow", "Black"), rated, shirt]);
+    let all = Query::default();
+    let text = |text: &str| text.to_owned();
+
+    let checks: [(Query, &[u32]); 16] = [
+        (Query { brand: vec![text("lumen")], ..all.clone() }, &[1, 3]),
+        (Query { brand: vec![text("LUMEN"), text("Glow")], ..all.clone() }, &[1, 2, 3]),
+        (Query { brand: vec![text(" ")], ..all.clone() }, &[1, 2, 3, 4]),
+        (Query { category: Some(text("home > lighting")), ..all.clone() }, &[1, 2, 3]),
+        (Query { category: Some(text("desk lamps")), ..all.clone() }, &[1, 2, 3]),
+        (Query { category: Some(text("Desk")), ..all.clone() }, &[]),
+        (Query { attributes: vec![(text("colour"), text("black"))], ..all.clone() }, &[1, 2]),
+        (
+            Query {
+                attributes: vec![(text("colour"), text("black")), (text("colour"), text("white"))],
+                ..all.clone()
+            },
+            &[1, 2, 3],
+        ),
+        (
+            Query { attributes: vec![(text("colour"), text("black"))], brand: vec![text("glow")], ..all.clone() },
+            &[2],
+        ),
+        (Query { attributes: vec![(text("size"), text("xl"))], ..all.clone() }, &[4]),
+        (Query { min_price: Some(2_000), max_price: Some(3_000), ..all.clone() }, &[4]),
+        (Query { max_price: Some(200), ..all.clone() }, &[1, 2]),
+        (Query { min_price: Some(1_500), max_price: Some(2_500), ..all.clone() }, &[]),
+        (Query { min_rating: Some(4.2), ..all.clone() }, &[3]),
+        (Query { seller: Some(id(901)), ..all.clone() }, &[1, 3]),
+        (Query { seller: Some(id(901)), term: Some(text("lamps")), max_price: Some(100), ..all.clone() }, &[1]),
+    ];
+    for (query, expected) in checks {
+        assert_eq!(market.set(&query), expected.iter().copied().collect(), "{query:?}");
+        // Asking for every facet moves the filters from the inverted index into the pass: the same must be found.
+        let names = ["brand", "category", "price", "seller", "rating", "inStock", "attributes.colour"];
+        let with_facets = Query { facets: names.map(str::to_owned).to_vec(), ..query };
+        assert_eq!(market.set(&with_facets), expected.iter().copied().collect(), "{with_facets:?}");
+    }
+}
+
+#[test]
+fn a_facet_ignores_its_own_filter_and_no_other() {
+    let market = Market::new([
+        lamp(1, "Lumen", "Black"),
+        lamp(2, "Lumen", "White"),
+        lamp(3, "Glow", "Black"),
+        lamp(4, "Glow", "White"),
+        lamp(50, "Glow", "White"),
+    ]);
+    let query = Query {
+        brand: vec!["Lumen".to_owned()],
+        attributes: vec![("colour".to_owned(), "White".to_owned())],
+        facets: ["brand", "attributes.colour", "price", "category"].map(str::to_owned).to_vec(),
+        ..Query::default()
+    };
+    let hits = market.find(&query);
+    assert_eq!(hits.total, 1);
+    assert_eq!(facet(&hits, "brand"), counts(&[("Glow", 2), ("Lumen", 1)]));
+    assert_eq!(facet(&hits, "attributes.colour"), counts(&[("Black", 1), ("White", 1)]));
+    assert_eq!(facet(&hits, "price"), counts(&[("0-999", 1)]));
+    assert_eq!(
+        facet(&hits, "category"),
+        counts(&[("Home", 1), ("Home > Lighting", 1), ("Home > Lighting > Desk Lamps", 1)])
+    );
+
+    let priced = Query { max_price: Some(100), facets: vec!["price".to_owned()], ..Query::default() };
+    assert_eq!(facet(&market.find(&priced), "price"), counts(&[("0-999", 4), ("5000-9999", 1)]));
+    let unknown = Query { facets: vec!["colour".to_owned()], ..Query::default() };
+    assert!(matches!(market.index.search(&unknown), Err(SearchError::Facet(name)) if name == "colour"));
+    let nobodys = Query { facets: vec!["attributes.a.b\\c".to_owned()], ..Query::default() };
+    assert_eq!(facet(&market.find(&nobodys), "attributes.a.b\\c"), []);
+}
+
+#[test]
+fn stock_changes_what_is_found_without_a_commit() {
+    let market = Market::new([item(1, "Lamp"), item(2, "Lamp")]);
+    let query = |in_stock| Query { in_stock: Some(in_stock), facets: vec!["inStock".to_owned()], ..term("lamp") };
+    assert_eq!(market.set(&query(true)), BTreeSet::new());
+
+    market.index.availability().set(sku_id(2), 3);
+    let hits = market.find(&query(true));
+    assert_eq!(market.set(&query(true)), BTreeSet::from([2]));
+    assert!(hits.hits[0].in_stock);
+    assert_eq!(facet(&hits, "inStock"), counts(&[("false", 1), ("true", 1)]));
+    assert_eq!(market.set(&query(false)), BTreeSet::from([1]));
+
+    market.index.availability().set(sku_id(2), 0);
+    assert_eq!(market.set(&query(true)), BTreeSet::new());
+}
+
+#[test]
+fn stock_survives_a_restart() {
+    let Market { directory, index, writer } = Market::new([item(1, "Lamp"), item(2, "Lamp")]);
+    index.availability().set(sku_id(2), 3);
+    index.availability().save(7).unwrap();
+    drop((index, writer));
+    let index = reopen(directory.path());
+    assert_eq!(*index.origin(), Origin::Opened);
+    assert_eq!(index.availability().position(), Some(7));
+    let found = index.search(&Query { in_stock: Some(true), ..Query::default() }).unwrap();
+    assert_eq!(found.hits.iter().map(|hit| hit.item_id).collect::<Vec<_>>(), [id(2)]);
+}
+
+#[test]
+fn orders_are_by_their_key_and_missing_ratings_come_last() {
+    let rated = |number, rating| ItemDocument { rating, ..item(number, "Lamp") };
+    let market = Market::new([rated(1, Some(3.5)), rated(2, None), rated(3, Some(4.9)), rated(4, Some(0.0))]);
+    let by = |sort| market.numbers(&Query { sort, ..term("lamp") });
+    assert_eq!(by(Sort::Price), [1, 2, 3, 4]);
+    assert_eq!(by(Sort::PriceDesc), [4, 3, 2, 1]);
+    assert_eq!(by(Sort::Newest), [4, 3, 2, 1]);
+    assert_eq!(by(Sort::Rating), [3, 1, 4, 2]);
+    assert_eq!(market.numbers(&Query::default()), [4, 3, 2, 1], "without a term the newest come first");
+}
+
+#[test]
+fn more_of_what_was_asked_for_comes_first_and_a_title_before_a_description() {
+    let mut mention = item(1, "Bracket");
+    mention.description = "Holds a camera".to_owned();
+    let mut half = item(2, "Camera camera camera");
+    half.description = "camera camera camera".to_owned();
+    let market = Market::new([mention, half, item(3, "Underwater camera"), item(4, "Kettle")]);
+    assert_eq!(market.numbers(&term("underwater camera"))[0], 3);
+    assert_eq!(market.find(&term("underwater camera")).total, 3, "few hits: half of the words will do");
+    assert_eq!(*market.numbers(&term("camera")).last().unwrap(), 1);
+    assert_eq!(market.numbers(&term("SKU-4")), [4]);
+    assert_eq!(market.numbers(&term("\"camera underwater\"")), Vec::<u32>::new(), "a phrase keeps its order");
+    assert_eq!(market.numbers(&term("\"underwater camera\"")), [3]);
+}
+
+#[test]
+fn odd_terms_are_answered() {
+    let market = Market::new([item(1, "The lamp"), item(2, "A 15\" screen")]);
+    let long = "x".repeat(500);
+    let many = "lamp ".repeat(500);
+    for (text, expected) in [
+        ("", 2),
+        ("  ", 2),
+        ("🦀", 0),
+        ("?!\"", 0),
+        ("\"", 0),
+        (long.as_str(), 0),
+        (many.as_str(), 1),
+        ("the", 1),
+        ("the a of", 2),
+        ("15 inch", 1),
+        ("15in screen", 1),
+        ("l", 0),
+        ("AND OR NOT (", 0),
+        ("name:lamp^2 -foo*", 1),
+        ("\u{0}\u{ffff}", 0),
+    ] {
+        assert_eq!(market.find(&term(text)).total, expected, "{text:?}");
+    }
+}
+
+#[test]
+fn pages_hold_every_hit_once_while_items_change() {
+    for sort in [Sort::Relevance, Sort::Price, Sort::PriceDesc, Sort::Newest, Sort::Rating] {
+        // Many equal keys, so that the tie-breaker works, and more hits than the second phase looks at.
+        let items = (0..450).map(|number| {
+            let filler = "lamp ".repeat(1 + number as usize % 3);
+            let rating = Some((number % 5) as f32);
+            ItemDocument { price: i64::from(number % 7), rating, ..item(number, &format!("{filler} shade")) }
+        });
+        let mut market = Market::new(items);
+        let mut query = Query { sort, size: 37, ..term("lamp shade") };
+        let mut seen = BTreeSet::new();
+        let mut prices = Vec::new();
+        for page in 0.. {
+            let hits = market.find(&query);
+            assert!(hits.hits.len() == 37 || hits.next_cursor.is_none(), "only the last page is short");
+            for hit in &hits.hits {
+                assert!(seen.insert(hit.item_id), "{sort:?}: a hit came twice on page {page}");
+                prices.push(hit.price);
+            }
+            let Some(next) = hits.next_cursor else { break };
+            query.cursor = Some(next);
+            // Between pages: an item is written again as it was, and new ones come in that match.
+            let again = market.index.get(id(page % 450)).unwrap().unwrap();
+            market.writer.upsert(again).unwrap();
+            for new in 0..5 {
+                market.writer.upsert(item(1_000 + page * 5 + new, "Lamp shade")).unwrap();
+            }
+            market.writer.commit(u64::from(page) + 2).unwrap();
+        }
+        let old = (0..450).filter(|number| seen.contains(&id(*number))).count();
+        assert_eq!(old, 450, "{sort:?}: every hit that was there comes");
+        match sort {
+            Sort::Price => assert!(prices.is_sorted()),
+            Sort::PriceDesc => assert!(prices.iter().rev().is_sorted()),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_cursor_of_another_search_is_refused() {
+    let market = Market::new((1..10).map(|number| item(number, "Lamp")));
+    let next = |query: &Query| market.find(query).next_cursor.unwrap();
+    let by_price = next(&Query { sort: Sort::Price, size: 2, ..Query::default() });
+    let by_score = next(&Query { size: 2, ..term("lamp") });
+    for (query, cursor) in [
+        (term("lamp"), &by_price),
+        (Query { sort: Sort::Price, ..Query::default() }, &by_score),
+        (term("lamp shade"), &by_score),
+        (term("lamp"), &"garbage".to_owned()),
+        (term("lamp"), &String::new()),
+    ] {
+        let query = Query { cursor: Some(cursor.clone()), ..query };
+        assert!(matches!(market.index.search(&query), Err(SearchError::Cursor)), "{query:?}");
+    }
+    assert_eq!(market.find(&Query { cursor: Some(by_score), size: 0, ..term("lamp") }).hits.len(), 1);
+}
+
+#[test]
+fn changes_show_at_the_commit_and_not_before() {
+    let mut market = Market::new([item(1, "Lamp")]);
+    let mut cheaper = market.index.get(id(1)).unwrap().unwrap();
+    assert_eq!(cheaper, item(1, "Lamp"));
+    cheaper.price = 1;
+    market.writer.upsert(cheaper.clone()).unwrap();
+    assert_eq!(market.writer.pending(), 1);
+    assert_eq!(market.find(&Query::default()).hits[0].price, 100);
+    market.writer.commit(2).unwrap();
+    assert_eq!((market.index.position(), market.index.len(), market.writer.pending()), (Some(2), 1, 0));
+    assert_eq!(market.find(&Query::default()).hits[0].price, 1);
+    assert_eq!(market.index.get(id(1)).unwrap(), Some(cheaper));
+
+    market.writer.delete(id(1));
+    market.writer.delete(id(2));
+    market.writer.commit(3).unwrap();
+    assert_eq!(market.index.get(id(1)).unwrap(), None);
+    assert_eq!(market.find(&Query::default()).total, 0);
+    assert!(matches!(market.index.writer(), Err(SearchError::Locked)));
+}
+
+#[test]
+fn a_rebuild_is_served_all_at_once() {
+    let mut market = Market::new([item(1, "Lamp"), item(2, "Lamp")]);
+    market.index.availability().set(sku_id(2), 1);
+    market.writer.upsert(item(3, "Never committed")).unwrap();
+    market.writer.clear().unwrap();
+    market.writer.upsert(item(2, "Lamp")).unwrap();
+    market.writer.upsert(item(4, "Lamp")).unwrap();
+    assert_eq!(market.set(&Query::default()), BTreeSet::from([1, 2]));
+    market.writer.commit(5).unwrap();
+    assert_eq!(market.set(&Query::default()), BTreeSet::from([2, 4]));
+    assert_eq!(market.set(&Query { in_stock: Some(true), ..Query::default() }), BTreeSet::from([2]));
+}
+
+#[test]
+fn what_was_not_committed_is_gone_after_a_crash_and_the_position_says_so() {
+    let Market { directory, index, mut writer } = Market::new([item(1, "Lamp")]);
+    writer.commit(41).unwrap();
+    writer.upsert(item(2, "Lamp")).unwrap();
+    drop((index, writer));
+    let index = reopen(directory.path());
+    assert_eq!((index.position(), index.len()), (Some(41), 1));
+    let mut writer = index.writer().unwrap();
+    writer.upsert(item(3, "Lamp")).unwrap();
+    writer.commit(42).unwrap();
+    index.availability().set(sku_id(3), 1);
+    let in_stock = index.search(&Query { in_stock: Some(true), ..Query::default() }).unwrap();
+    assert_eq!(in_stock.hits.iter().map(|hit| hit.item_id).collect::<Vec<_>>(), [id(3)]);
+}
+
+#[test]
+fn a_damaged_index_is_replaced_by_an_empty_one() {
+    type Damage = fn(&Path);
+    let damages: [Damage; 4] = [
+        |index| fs::write(index.join("meta.json"), "{ torn").unwrap(),
+        |index| fs::remove_file(index.join("meta.json")).unwrap(),
+        |index| {
+            let meta = fs::read_to_string(index.join("meta.json")).unwrap();
+            fs::write(index.join("meta.json"), meta.replace("format\\\":", "format\\\":9")).unwrap();
+        },
+        |index| {
+            let files = fs::read_dir(index).unwrap().map(|entry| entry.unwrap().path());
+            let store = files.filter(|path| path.extension().is_some_and(|end| end == "store")).next().unwrap();
+            let mut bytes = fs::read(&store).unwrap();
+            bytes[0] ^= 1;
+            fs::write(store, bytes).unwrap();
+        },
+    ];
+    for (number, damage) in damages.into_iter().enumerate() {
+        let Market { directory, index, writer } = Market::new([item(1, "Lamp")]);
+        drop((index, writer));
+        damage(&directory.path().join("index"));
+        let index = reopen(directory.path());
+        assert!(matches!(index.origin(), Origin::Recreated(_)), "damage {number}: {:?}", index.origin());
+        assert_eq!((index.position(), index.len()), (None, 0), "damage {number}");
+        let mut writer = index.writer().unwrap();
+        writer.upsert(item(1, "Lamp")).unwrap();
+        writer.commit(9).unwrap();
+        assert_eq!(index.len(), 1);
+    }
+}
+
+#[test]
+fn hits_show_the_item_and_where_it_matched() {
+    let mut lamp = lamp(1, "Lumen", "Black");
+    lamp.description = "A <b>lamp</b> with 3 < 4 \"modes\"".to_owned();
+    lamp.image = Some("/lamp.jpg".to_owned());
+    lamp.variants = vec![
+        VariantDocument { sku: "B".to_owned(), options: BTreeMap::new(), price: 900 },
+        VariantDocument { sku: "A".to_owned(), options: BTreeMap::new(), price: 700 },
+    ];
+    let market = Market::new([lamp]);
+    let hit = market.find(&term("LAMPS")).hits.remove(0);
+    assert_eq!((hit.sku.as_str(), hit.price, hit.currency.as_str()), ("SKU-1", 700, "USD"));
+    assert_eq!(hit.image.as_deref(), Some("/lamp.jpg"));
+    assert_eq!(hit.category, ["Home", "Lighting", "Desk Lamps"]);
+    assert_eq!(hit.highlight.as_deref(), Some("A <em>lamp</em> with 3 &lt; 4 &quot;modes&quot;"));
+    assert_eq!(market.find(&Query::default()).hits[0].highlight, None);
+}
+
+#[test]
+fn suggestions_come_from_brands_categories_and_titles_that_are_there() {
+    let mut market = Market::new([lamp(1, "Lumen", "Black"), lamp(2, "Lightworks", "Black"), lamp(3, "Lumen", "Red")]);
+    let texts = |prefix: &str, size| -> Vec<(String, SuggestionKind)> {
+        market.index.suggest(prefix, size).into_iter().map(|found| (found.text, found.kind)).collect()
+    };
+    assert_eq!(
+        texts("L", 10),
+        [
+            ("Lumen".to_owned(), SuggestionKind::Brand),
+            ("Lightworks".to_owned(), SuggestionKind::Brand),
+            ("Lighting".to_owned(), SuggestionKind::Category),
+            ("Desk Lamps".to_owned(), SuggestionKind::Category),
+            ("Desk lamp with a shade".to_owned(), SuggestionKind::Title),
+        ]
+    );
+    assert_eq!(texts("lumên", 1), [("Lumen".to_owned(), SuggestionKind::Brand)]);
+    assert_eq!(texts("", 10), []);
+    assert_eq!(texts("zzz", 10), []);
+    market.writer.delete(id(2));
+    market.writer.commit(2).unwrap();
+    assert_eq!(market.index.suggest("lightw", 5), []);
+}
