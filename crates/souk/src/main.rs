@@ -1,1 +1,22 @@
-fn main() {}
+//! Souk, the binary: it alone knows every part. `cli` says what can be asked, `wiring` puts the parts together, and each
+//! command has a module of its own.
+
+mod account;
+mod bench;
+mod cli;
+mod client;
+mod config;
+mod data_dir;
+mod demo;
+mod events;
+mod import;
+mod proc;
+mod progress;
+mod serve;
+mod telemetry;
+mod views;
+mod wiring;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,0 +1,349 @@
+//! The command line: what can be asked of the program, and who answers it. Each flag also has a variable in the
+//! environment. Usage errors end with status 2, which is clap's own.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    account, bench,
+    config::{Config, ConfigError, EventLogChoice, Role, duration},
+    demo, events, import, serve, telemetry, views,
+};
+
+/// An online marketplace whose only source of truth is a log of events.
+#[derive(Debug, Parser)]
+#[command(name = "souk", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Goes with every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Where the data is")]
+pub(crate) struct Common {
+    /// Folder of everything that is kept: the event log, the private PostgreSQL, the search index
+    #[arg(long, global = true, env = "SOUK_DATA_DIR", value_name = "DIR", default_value = "./souk-data")]
+    pub(crate) data_dir: PathBuf,
+
+    /// `sqlite`: one file in the data directory
+    #[arg(long, global = true, env = "SOUK_EVENT_LOG", value_name = "LOG", default_value = "sqlite")]
+    pub(crate) event_log: EventLogChoice,
+
+    /// Address of a PostgreSQL; without one a private PostgreSQL runs in the data directory
+    #[arg(long, global = true, env = "SOUK_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub(crate) database_url: Option<String>,
+
+    /// Key over all keys of the vault: 32 bytes in hexadecimal or base64; without one it is kept in the data directory
+    #[arg(long, global = true, env = "SOUK_MASTER_KEY", value_name = "KEY", hide_env_values = true)]
+    pub(crate) master_key: Option<String>,
+
+    /// Folder of PostgreSQL's programs `postgres` and `initdb`, if they are not where they usually are
+    #[arg(long, global = true, env = "SOUK_POSTGRES_BIN_DIR", value_name = "DIR")]
+    pub(crate) postgres_bin_dir: Option<PathBuf>,
+
+    /// The user that a private PostgreSQL runs as when Souk is started by root
+    #[arg(long, global = true, env = "SOUK_POSTGRES_USER", value_name = "USER")]
+    pub(crate) postgres_user: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs the market
+    Serve(ServeArgs),
+    /// Runs the market with goods, accounts and a few orders in it
+    Demo {
+        #[command(flatten)]
+        serve: ServeArgs,
+        /// More goods: NDJSON or CSV, plain or .gz, as `souk import catalog` takes them
+        #[arg(long, value_name = "FILE", env = "SOUK_CATALOG", value_delimiter = ',')]
+        catalog: Vec<PathBuf>,
+    },
+    /// Brings in goods, or invoices of another shop
+    #[command(subcommand)]
+    Import(ImportCommand),
+    /// Accounts
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// The event log, for analysts
+    #[command(subcommand)]
+    Events(EventsCommand),
+    /// The views that are built from the event log
+    #[command(subcommand)]
+    Views(ViewsCommand),
+    /// Measures a market
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where the HTTP API listens
+    #[arg(long, env = "SOUK_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+
+    /// Where Prometheus finds /metrics
+    #[arg(long, env = "SOUK_METRICS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
+    pub(crate) metrics_listen: SocketAddr,
+
+    /// What this process does: api, process, project, search
+    #[arg(long, env = "SOUK_ROLES", value_name = "ROLES", value_delimiter = ',', default_values_t = Role::ALL)]
+    pub(crate) roles: Vec<Role>,
+
+    /// How the sandbox of payments and shipping is to misbehave (JSON, see docs/sandbox.md)
+    #[arg(long, env = "SOUK_SANDBOX", value_name = "FILE")]
+    pub(crate) sandbox: Option<PathBuf>,
+
+    /// From checkout until an order is given up, unless it is ready to ship by then
+    #[arg(long, env = "SOUK_CHECKOUT_DEADLINE", value_name = "TIME", default_value = "15m", value_parser = duration)]
+    pub(crate) checkout_deadline: Duration,
+
+    /// How long the requests under way may take to finish when the market is told to stop
+    #[arg(long, env = "SOUK_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) drain_timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportCommand {
+    /// Goods: NDJSON or CSV, plain or .gz. Again adds nothing
+    Catalog {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The account that sells them; without one each file has a seller of its own
+        #[arg(long, env = "SOUK_SELLER", value_name = "ACCOUNT-ID")]
+        seller: Option<uuid::Uuid>,
+    },
+    /// Invoices in the form of the UCI Online Retail data set, CSV or CSV.gz. Again adds nothing
+    Invoices {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountCommand {
+    /// Makes an account; the password comes on standard input
+    Create {
+        #[arg(long, env = "SOUK_EMAIL")]
+        email: String,
+        #[arg(long, env = "SOUK_ROLE")]
+        role: AccountRole,
+        /// The name that others see; the part of the address before the @ if there is none
+        #[arg(long, env = "SOUK_DISPLAY_NAME", value_name = "NAME")]
+        display_name: Option<String>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum AccountRole {
+    Buyer,
+    Seller,
+    Admin,
+    Analyst,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventsCommand {
+    /// Shows events that are there
+    Read {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Begins with the event at this position
+        #[arg(long, env = "SOUK_FROM", value_name = "POSITION", default_value_t = 0)]
+        from: u64,
+        /// So many at most
+        #[arg(long, env = "SOUK_LIMIT", value_name = "N", default_value_t = 100)]
+        limit: usize,
+        /// The newest first, from the end of the log
+        #[arg(long, env = "SOUK_BACKWARD", conflicts_with = "from")]
+        backward: bool,
+        /// One JSON object a line instead of one line for people
+        #[arg(long, env = "SOUK_JSON")]
+        json: bool,
+    },
+    /// Shows events as they happen, until interrupted
+    Tail {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Shows first what follows this position; without it only what is new
+        #[arg(long, env = "SOUK_AFTER", value_name = "POSITION")]
+        after: Option<u64>,
+        /// One JSON object a line instead of one line for people
+        #[arg(long, env = "SOUK_JSON")]
+        json: bool,
+    },
+    /// Writes events as NDJSON, all of them if not told otherwise
+    Export {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Begins with the event at this position
+        #[arg(long, env = "SOUK_FROM", value_name = "POSITION", default_value_t = 0)]
+        from: u64,
+        /// Where to; a name that ends in .gz is compressed. Without one: standard output
+        #[arg(long, short, env = "SOUK_OUTPUT", value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Shows what the events of one stream add up to
+    State {
+        /// `order-…`, `inventory-…`, `account-…`
+        stream: String,
+    },
+    /// Checks the chain of hashes over every event
+    Verify {
+        /// Begins with the event at this position
+        #[arg(long, env = "SOUK_FROM", value_name = "POSITION", default_value_t = 0)]
+        from: u64,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FilterArgs {
+    /// Of one stream
+    #[arg(long, env = "SOUK_STREAM")]
+    pub(crate) stream: Option<String>,
+    /// Of these categories of streams: item, inventory, cart, order, payment, shipment, checkout, account
+    #[arg(long, env = "SOUK_CATEGORY", value_delimiter = ',')]
+    pub(crate) category: Vec<String>,
+    /// Of these types: OrderPlaced, StockReserved, …
+    #[arg(long = "type", env = "SOUK_TYPE", value_name = "TYPE", value_delimiter = ',')]
+    pub(crate) event_type: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ViewsCommand {
+    /// How far each view is
+    Status {
+        #[arg(long, env = "SOUK_JSON")]
+        json: bool,
+    },
+    /// Builds a view again from the first event, beside the one that is served
+    Rebuild { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Buyers who fill a cart, check out, and wait until the order is completed
+    Orders(bench::OrdersArgs),
+}
+
+/// Parses, runs, and says how it ended: 0, 2 for a usage error, 1 for anything else.
+pub(crate) fn run() -> ExitCode {
+    let Cli { common, command } = Cli::parse();
+    telemetry::init();
+    let config = match Config::new(&common, command.serve_args()) {
+        Ok(config) => config,
+        Err(error) => return usage(&error),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("souk: the runtime cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(command.run(config));
+    // A blocking read of standard input, say, must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if let Some(error) = error.downcast_ref::<ConfigError>() {
+                return usage(error);
+            }
+            eprintln!("souk: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(error: &ConfigError) -> ExitCode {
+    eprintln!("souk: {error}");
+    ExitCode::from(2)
+}
+
+impl Command {
+    fn serve_args(&self) -> Option<&ServeArgs> {
+        match self {
+            Self::Serve(args) | Self::Demo { serve: args, .. } => Some(args),
+            _ => None,
+        }
+    }
+
+    async fn run(self, config: Config) -> anyhow::Result<()> {
+        match self {
+            Self::Serve(_) => serve::run(config).await,
+            Self::Demo { catalog, .. } => demo::run(config, catalog).await,
+            Self::Import(ImportCommand::Catalog { files, seller }) => {
+                import::catalog::run(config, &files, seller).await
+            }
+            Self::Import(ImportCommand::Invoices { file }) => import::invoices::run(config, &file).await,
+            Self::Account(AccountCommand::Create { email, role, display_name }) => {
+                account::create(config, email, role, display_name).await
+            }
+            Self::Events(command) => events::run(config, command).await,
+            Self::Views(command) => views::run(config, command).await,
+            Self::Bench(BenchCommand::Orders(args)) => bench::orders::run(config, args).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// Flags that name where the data is go before the command and after it.
+    #[test]
+    fn common_flags_go_with_every_command() {
+        let commands: &[&[&str]] = &[
+            &["serve"],
+            &["demo"],
+            &["import", "catalog", "goods.csv"],
+            &["import", "invoices", "invoices.csv"],
+            &["account", "create", "--email", "a@example.com", "--role", "admin"],
+            &["events", "read"],
+            &["events", "tail"],
+            &["events", "export"],
+            &["events", "state", "order-1"],
+            &["events", "verify"],
+            &["views", "status"],
+            &["views", "rebuild", "orders"],
+            &["bench", "orders"],
+        ];
+        let common = ["--data-dir", "there", "--event-log", "sqlite", "--database-url", "postgres://db/souk"];
+        for command in commands {
+            let line = [&["souk"], *command, &common].concat();
+            let cli = Cli::try_parse_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+            assert_eq!(cli.common.data_dir, PathBuf::from("there"), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn every_flag_has_a_variable() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments().filter(|argument| !argument.is_positional()) {
+                let name = argument.get_id().as_str();
+                if ["help", "version"].contains(&name) {
+                    continue;
+                }
+                let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+                assert!(
+                    variable.as_deref().is_some_and(|variable| variable.starts_with("SOUK_")),
+                    "--{name} of {} has {variable:?}",
+                    command.get_name()
+                );
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

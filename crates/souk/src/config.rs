@@ -1,0 +1,275 @@
+//! What the program was told, checked as a whole before anything is started. Relies on [`crate::cli`] for the parsing of
+//! single values; every error names the field.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use souk_vault::MasterKey;
+use sqlx::postgres::PgConnectOptions;
+
+use crate::cli::{Common, ServeArgs};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    /// None: a private PostgreSQL in the data directory.
+    pub(crate) database: Option<PgConnectOptions>,
+    /// None: in a file of the data directory.
+    pub(crate) master_key: Option<MasterKey>,
+    pub(crate) postgres_bin_dir: Option<PathBuf>,
+    pub(crate) postgres_user: Option<String>,
+    pub(crate) serve: ServeConfig,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ServeConfig {
+    pub(crate) listen: SocketAddr,
+    pub(crate) metrics_listen: SocketAddr,
+    pub(crate) roles: Roles,
+    pub(crate) sandbox: Option<PathBuf>,
+    pub(crate) checkout_deadline: Duration,
+    pub(crate) drain_timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Roles {
+    pub(crate) api: bool,
+    pub(crate) process: bool,
+    pub(crate) project: bool,
+    pub(crate) search: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Role {
+    /// Answers over HTTP.
+    Api,
+    /// Carries orders from placed to completed or cancelled.
+    Process,
+    /// Writes the views in PostgreSQL.
+    Project,
+    /// Writes the search index.
+    Search,
+}
+
+/// A setting that cannot be.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid {field}: {problem}")]
+pub(crate) struct ConfigError {
+    pub(crate) field: &'static str,
+    pub(crate) problem: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(field: &'static str, problem: impl fmt::Display) -> Self {
+        Self { field, problem: problem.to_string() }
+    }
+}
+
+/// Which event log. The embedded one is the only one that this build knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EventLogChoice {
+    Sqlite,
+}
+
+impl FromStr for EventLogChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "sqlite" => Ok(Self::Sqlite),
+            other if other.starts_with("kurrentdb://") || other.starts_with("kurrentdb+discover://") => {
+                Err("the event log of this build is `sqlite`; it has no client for KurrentDB".to_owned())
+            }
+            _ => Err("expected `sqlite`".to_owned()),
+        }
+    }
+}
+
+impl Role {
+    pub(crate) const ALL: [Self; 4] = [Self::Api, Self::Process, Self::Project, Self::Search];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Process => "process",
+            Self::Project => "project",
+            Self::Search => "search",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Roles {
+    pub(crate) const ALL: Self = Self { api: true, process: true, project: true, search: true };
+
+    pub(crate) fn of(roles: &[Role]) -> Self {
+        let has = |role| roles.contains(&role);
+        Self {
+            api: has(Role::Api),
+            process: has(Role::Process),
+            project: has(Role::Project),
+            search: has(Role::Search),
+        }
+    }
+
+    pub(crate) fn names(self) -> Vec<&'static str> {
+        let has = |role: &Role| match role {
+            Role::Api => self.api,
+            Role::Process => self.process,
+            Role::Project => self.project,
+            Role::Search => self.search,
+        };
+        Role::ALL.iter().filter(|role| has(role)).map(|role| role.name()).collect()
+    }
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            listen: loopback(8080),
+            metrics_listen: loopback(9090),
+            roles: Roles::ALL,
+            sandbox: None,
+            checkout_deadline: Duration::from_mins(15),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn new(common: &Common, serve: Option<&ServeArgs>) -> Result<Self, ConfigError> {
+        // A variable that is set to nothing is not set.
+        let given = |value: &'_ Option<String>| value.clone().filter(|value| !value.is_empty());
+        let database = given(&common.database_url).map(|url| database(&url)).transpose()?;
+        let master_key = given(&common.master_key).map(|key| key.parse()).transpose();
+        let master_key = master_key.map_err(|error| ConfigError::new("--master-key", error))?;
+        if common.data_dir.as_os_str().is_empty() {
+            return Err(ConfigError::new("--data-dir", "it is empty"));
+        }
+        let serve = serve.map_or_else(|| Ok(ServeConfig::default()), ServeConfig::new)?;
+        Ok(Self {
+            data_dir: common.data_dir.clone(),
+            database,
+            master_key,
+            postgres_bin_dir: common.postgres_bin_dir.clone(),
+            postgres_user: given(&common.postgres_user),
+            serve,
+        })
+    }
+}
+
+impl ServeConfig {
+    fn new(args: &ServeArgs) -> Result<Self, ConfigError> {
+        if args.listen == args.metrics_listen && args.listen.port() != 0 {
+            return Err(ConfigError::new("--metrics-listen", "it is the address of --listen"));
+        }
+        if args.checkout_deadline < Duration::from_secs(1) {
+            return Err(ConfigError::new("--checkout-deadline", "it is a second at least"));
+        }
+        if let Some(file) = args.sandbox.as_ref().filter(|file| !file.is_file()) {
+            return Err(ConfigError::new("--sandbox", format!("there is no file {}", file.display())));
+        }
+        Ok(Self {
+            listen: args.listen,
+            metrics_listen: args.metrics_listen,
+            roles: Roles::of(&args.roles),
+            sandbox: args.sandbox.clone(),
+            checkout_deadline: args.checkout_deadline,
+            drain_timeout: args.drain_timeout,
+        })
+    }
+}
+
+fn database(url: &str) -> Result<PgConnectOptions, ConfigError> {
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(ConfigError::new("--database-url", "it begins with postgres://"));
+    }
+    // The parser's own message may hold the address, and that a password.
+    url.parse().map_err(|_| ConfigError::new("--database-url", "it is not an address of a PostgreSQL"))
+}
+
+/// `250ms`, `30s`, `15m`, `2h`; a number alone counts seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a number with a unit, such as 250ms, 30s, 15m or 2h".to_owned();
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    let millis = match &text[digits..] {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn config(arguments: &[&str]) -> Result<Config, ConfigError> {
+        let cli = Cli::try_parse_from([&["souk", "serve"], arguments].concat()).expect("the line parses");
+        let Command::Serve(args) = &cli.command else { panic!("not serve") };
+        Config::new(&cli.common, Some(args))
+    }
+
+    #[test]
+    fn durations_are_read_with_their_unit() {
+        for (text, millis) in
+            [("250ms", 250), ("30s", 30_000), ("15m", 900_000), ("2h", 7_200_000), ("7", 7_000)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "m", "1.5s", "-1s", "3 days", "99999999999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        let key = "0".repeat(63);
+        let cases: &[(&[&str], &str)] = &[
+            (&["--database-url", "mysql://db"], "--database-url"),
+            (&["--database-url", "postgres://db:notaport/x"], "--database-url"),
+            (&["--master-key", &key], "--master-key"),
+            (&["--checkout-deadline", "0s"], "--checkout-deadline"),
+            (&["--listen", "127.0.0.1:1", "--metrics-listen", "127.0.0.1:1"], "--metrics-listen"),
+            (&["--sandbox", "no/such/file.json"], "--sandbox"),
+            (&["--data-dir", ""], "--data-dir"),
+        ];
+        for (arguments, field) in cases {
+            assert_eq!(config(arguments).expect_err("wrong").field, *field, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_with_a_password_is_not_repeated_in_the_error() {
+        let error = config(&["--database-url", "postgres://u:secret@db:notaport/x"]).expect_err("wrong");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn roles_are_a_subset() {
+        let roles = config(&["--roles", "api,search"]).expect("right").serve.roles;
+        assert_eq!(roles.names(), ["api", "search"]);
+        assert_eq!(config(&[]).expect("right").serve.roles, Roles::ALL);
+        assert!(Cli::try_parse_from(["souk", "serve", "--roles", "api,cook"]).is_err());
+    }
+
+    #[test]
+    fn another_event_log_is_refused_with_a_reason() {
+        let error = Cli::try_parse_from(["souk", "serve", "--event-log", "kurrentdb://host:2113?tls=false"])
+            .expect_err("not in this build")
+            .to_string();
+        assert!(error.contains("--event-log") && error.contains("sqlite"), "{error}");
+    }
+}

@@ -1,0 +1,197 @@
+//! `souk serve`: starts the roles, answers, and drains when told to stop: no new connections, the requests under way,
+//! the process manager, the projectors, the log, PostgreSQL. A second signal stops at once; what is durable is durable
+//! at any moment, and the next start takes up the rest.
+
+use std::{
+    io::IsTerminal,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use souk_commands::Market;
+use souk_gateways::sandbox::Script;
+use souk_http_api::{Api, Parts, Settings};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Config, ConfigError},
+    data_dir::Occupant,
+    telemetry,
+    wiring::{Site, Workers},
+};
+
+/// How long a start waits for the views before it answers without them.
+const VIEWS_PATIENCE: Duration = Duration::from_secs(3);
+
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    let signals = Signals::listen()?;
+    let script = match &config.serve.sandbox {
+        Some(file) => Script::read(file).map_err(|error| ConfigError::new("--sandbox", error))?,
+        None => Script::default(),
+    };
+    let server = tokio::select! {
+        server = Server::start(&config, "souk serve", script) => server?,
+        // Nothing was acknowledged yet, so nothing is lost.
+        () = signals.first.cancelled() => return Ok(()),
+    };
+    signals.first.cancelled().await;
+    server.drain().await
+}
+
+/// A market that answers.
+pub(crate) struct Server {
+    config: Config,
+    site: Site,
+    pub(crate) market: Arc<Market>,
+    pub(crate) workers: Workers,
+    /// None without the role `api`.
+    http: Option<Http>,
+    metrics: SocketAddr,
+    stop_metrics: CancellationToken,
+}
+
+struct Http {
+    api: Arc<Api>,
+    address: SocketAddr,
+    stop: CancellationToken,
+    running: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    pub(crate) async fn start(config: &Config, command: &str, script: Script) -> anyhow::Result<Self> {
+        let began = Instant::now();
+        let recorder = telemetry::collect()?;
+        let settings = &config.serve;
+        // Before anything else is started: two servers on one address, or on one directory, find out at once.
+        let listener = if settings.roles.api { Some(listen(settings.listen).await?) } else { None };
+        let roles = settings.roles.names().into_iter().map(str::to_owned).collect();
+        let mut occupant = Occupant { roles, ..Occupant::new(command) };
+        let mut site = Site::enter_alone(config, &occupant).await?;
+        let stop_metrics = CancellationToken::new();
+        let metrics = telemetry::expose(settings.metrics_listen, recorder, stop_metrics.clone()).await?;
+        let market = site.market(script).await?;
+        let workers = site.follow(&market, settings.roles).await?;
+        // A first start on a long log: the views fill while everything else is answered.
+        if workers.projections.ready(VIEWS_PATIENCE).await.is_err() {
+            tracing::warn!("some views are still being built; /readyz tells how far they are");
+        }
+        let http = match listener {
+            Some(listener) => Some(Http::start(&site, &market, &workers, listener)?),
+            None => None,
+        };
+        occupant.listen = http.as_ref().map(|http| http.address);
+        occupant.metrics_listen = Some(metrics);
+        site.tell(&occupant)?;
+        let server = Self { config: config.clone(), site, market, workers, http, metrics, stop_metrics };
+        server.announce(began.elapsed());
+        Ok(server)
+    }
+
+    /// Where the API answers.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|http| http.address)
+    }
+
+    fn announce(&self, took: Duration) {
+        let roles = self.config.serve.roles.names().join(",");
+        let api = self.address().map(|address| format!("http://{address}"));
+        let metrics = format!("http://{}/metrics", self.metrics);
+        let data = self.site.data().path().display();
+        tracing::info!(api, metrics, %data, roles, took_ms = took.as_millis() as u64, "souk is ready");
+        if std::io::stdout().is_terminal() {
+            if let Some(api) = api {
+                println!("API      {api}   (try it: {api}/docs)");
+            }
+            println!("metrics  {metrics}");
+            println!("data     {data}");
+        }
+    }
+
+    pub(crate) async fn drain(self) -> anyhow::Result<()> {
+        tracing::info!("draining; a second signal stops at once");
+        let Self { config, site, market, workers, http, stop_metrics, .. } = self;
+        if let Some(http) = http {
+            http.drain(config.serve.drain_timeout).await;
+        }
+        workers.stop().await;
+        drop(market);
+        stop_metrics.cancel();
+        site.leave().await?;
+        tracing::info!("drained");
+        Ok(())
+    }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("--listen {address}: nobody can listen there"))
+}
+
+impl Http {
+    fn start(
+        site: &Site,
+        market: &Arc<Market>,
+        workers: &Workers,
+        listener: TcpListener,
+    ) -> anyhow::Result<Self> {
+        let address = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let parts = Parts {
+            market: Arc::clone(market),
+            pool: site.pool().clone(),
+            projections: workers.projections.clone(),
+            search: workers.index.clone(),
+            process: workers.process(),
+            settings: Settings::default(),
+        };
+        let api = Api::start(parts, stop.clone());
+        let service =
+            souk_http_api::router(Arc::clone(&api)).into_make_service_with_connect_info::<SocketAddr>();
+        let server = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let running = tokio::spawn(server.into_future());
+        Ok(Self { api, address, stop, running })
+    }
+
+    /// Waits for the requests under way, but not for ever: a client that reads nothing is left behind.
+    async fn drain(mut self, patience: Duration) {
+        self.stop.cancel();
+        match tokio::time::timeout(patience, &mut self.running).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::error!(%error, "the HTTP server ended badly"),
+            Ok(Err(error)) => tracing::error!(%error, "the HTTP server ended badly"),
+            Err(_) => {
+                tracing::warn!(?patience, "some requests did not end in time and are cut off");
+                self.running.abort();
+            }
+        }
+        self.api.finish().await;
+    }
+}
+
+/// The first SIGINT or SIGTERM cancels a token, the second ends the process.
+pub(crate) struct Signals {
+    pub(crate) first: CancellationToken,
+}
+
+impl Signals {
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let first = CancellationToken::new();
+        let token = first.clone();
+        tokio::spawn(async move {
+            let mut next = async || {
+                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            };
+            next().await;
+            token.cancel();
+            next().await;
+            eprintln!("souk: stopped at once");
+            std::process::exit(1);
+        });
+        Ok(Self { first })
+    }
+}

@@ -1,0 +1,284 @@
+//! Puts the parts together. A [`Site`] is a data directory with its event log and its PostgreSQL, started here or found
+//! running; [`Site::market`] is the command side over it, [`Site::follow`] what runs behind it: process manager,
+//! projectors, search index.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use souk_commands::{
+    Market,
+    checkout::{ProcessManager, Settings},
+    clock::Clock,
+    executor::Snapshots,
+};
+use souk_event_log::{EventLog, SqliteLog, sqlite};
+use souk_gateways::{
+    Measured,
+    sandbox::{SandboxBank, Script},
+};
+use souk_local_postgres::LocalPostgres;
+use souk_projections::{Projections, ProjectorState, read_models, search::SearchProjector};
+use souk_search::SearchIndex;
+use souk_vault::{MasterKey, Vault};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::{task::JoinHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Config, Roles},
+    data_dir::{DataDir, Entry, Lock, Occupant},
+    progress::{Progress, grouped},
+};
+
+/// Connections for queries and the vault; projectors have their own.
+const POOL: u32 = 24;
+/// Tries of one effect of a checkout before an operator has to look.
+const ATTEMPTS: u32 = 12;
+/// How long to wait for the PostgreSQL of a server that has only just started.
+const ATTACH_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A data directory at work.
+pub(crate) struct Site {
+    config: Config,
+    data: DataDir,
+    /// None: another process is the one that starts things here.
+    lock: Option<Lock>,
+    other: Option<Occupant>,
+    postgres: Option<LocalPostgres>,
+    database: PgConnectOptions,
+    pool: PgPool,
+    log: Arc<dyn EventLog>,
+}
+
+impl Site {
+    /// Alone, or beside a server that runs on the same data.
+    pub(crate) async fn enter(config: &Config, command: &str) -> anyhow::Result<Self> {
+        let data = DataDir::new(&config.data_dir);
+        let (lock, other) = match data.enter(&Occupant::new(command))? {
+            Entry::Alone(lock) => (Some(lock), None),
+            Entry::Beside(other) if other.serves() => (None, Some(other)),
+            Entry::Beside(other) => bail!(
+                "`{}` (process {}) is at work in {}: wait until it is done",
+                other.command,
+                other.pid,
+                data.path().display()
+            ),
+        };
+        Self::open(config, data, lock, other).await
+    }
+
+    /// Alone, or not at all.
+    pub(crate) async fn enter_alone(config: &Config, occupant: &Occupant) -> anyhow::Result<Self> {
+        let data = DataDir::new(&config.data_dir);
+        let lock = data.enter_alone(occupant)?;
+        Self::open(config, data, Some(lock), None).await
+    }
+
+    async fn open(
+        config: &Config,
+        data: DataDir,
+        lock: Option<Lock>,
+        other: Option<Occupant>,
+    ) -> anyhow::Result<Self> {
+        // While PostgreSQL starts, the log is opened.
+        let opening = tokio::task::spawn_blocking({
+            let path = data.log();
+            move || SqliteLog::open(&path, sqlite::Options::default())
+        });
+        let (postgres, database) = postgres(config, &data, lock.is_some()).await?;
+        let log = opening.await?.with_context(|| format!("the event log {}", data.log().display()))?;
+        let pool = PgPoolOptions::new()
+            .max_connections(POOL)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_lazy_with(database.clone());
+        Ok(Self { config: config.clone(), data, lock, other, postgres, database, pool, log })
+    }
+
+    pub(crate) fn data(&self) -> &DataDir {
+        &self.data
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Says who is here, for those who come beside.
+    pub(crate) fn tell(&mut self, occupant: &Occupant) -> anyhow::Result<()> {
+        self.lock.as_mut().map_or(Ok(()), |lock| lock.write(occupant))
+    }
+
+    /// The command side. One per process.
+    pub(crate) async fn market(&self, script: Script) -> anyhow::Result<Arc<Market>> {
+        let clock = Clock::system();
+        let master_key = match &self.config.master_key {
+            Some(key) => key.clone(),
+            None => MasterKey::load_or_create(&self.data.master_key())?,
+        };
+        let vault = Vault::open(self.pool.clone(), master_key).await.context("the vault")?;
+        let (bank, snapshots) = (self.data.bank(), self.data.snapshots());
+        let now = clock.clone();
+        let (bank, snapshots) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+            let bank = SandboxBank::open(&bank, script, move || now.now())
+                .with_context(|| format!("the sandbox {}", bank.display()))?;
+            Ok((bank, Snapshots::open(&snapshots)?))
+        })
+        .await??;
+        Ok(Arc::new(Market::new(
+            Arc::clone(&self.log),
+            Some(snapshots),
+            vault,
+            Arc::new(Measured::new("payment", bank.clone())),
+            Arc::new(Measured::new("carrier", bank)),
+            clock,
+        )))
+    }
+
+    /// Starts those of the roles that no server beside has already.
+    pub(crate) async fn follow(&self, market: &Arc<Market>, roles: Roles) -> anyhow::Result<Workers> {
+        let free = |wanted: bool, role: &str| {
+            wanted && !self.other.as_ref().is_some_and(|other| other.has_role(role))
+        };
+        // The index has one owner, and beside a server that is the server.
+        let index = if free(roles.search, "search") && self.lock.is_some() {
+            let place = self.data.search();
+            let opened = tokio::task::spawn_blocking(move || {
+                SearchIndex::open(&place, souk_search::Config::default())
+            });
+            Some(opened.await?.context("the search index")?)
+        } else {
+            None
+        };
+        let projectors = if free(roles.project, "project") { read_models() } else { vec![] };
+        let projections = Projections::start(
+            Arc::clone(&self.log),
+            self.database.clone(),
+            projectors,
+            index.clone().map(SearchProjector::new),
+        );
+        let stop = CancellationToken::new();
+        let process = free(roles.process, "process").then(|| {
+            let settings = Settings {
+                deadline: self.config.serve.checkout_deadline,
+                attempts: ATTEMPTS,
+                snapshot: Some(self.data.checkouts()),
+            };
+            let manager = ProcessManager::new(Arc::clone(market), settings);
+            (Arc::clone(&manager), tokio::spawn(manager.run(stop.clone())))
+        });
+        Ok(Workers { log: Arc::clone(&self.log), projections, index, process, stop })
+    }
+
+    /// Stops what was started here. Whoever still holds a part of the site must have let go of it.
+    pub(crate) async fn leave(self) -> anyhow::Result<()> {
+        let Self { postgres, pool, log, lock, .. } = self;
+        pool.close().await;
+        // The last reference closes the file, which waits for its writer.
+        tokio::task::spawn_blocking(move || drop(log)).await?;
+        if let Some(postgres) = postgres {
+            postgres.stop().await?;
+        }
+        drop(lock);
+        Ok(())
+    }
+}
+
+/// What runs behind the command side.
+pub(crate) struct Workers {
+    log: Arc<dyn EventLog>,
+    pub(crate) projections: Projections,
+    pub(crate) index: Option<Arc<SearchIndex>>,
+    process: Option<(Arc<ProcessManager>, JoinHandle<()>)>,
+    stop: CancellationToken,
+}
+
+impl Workers {
+    pub(crate) fn process(&self) -> Option<Arc<ProcessManager>> {
+        self.process.as_ref().map(|(manager, _)| Arc::clone(manager))
+    }
+
+    /// Waits until every view, whoever writes it, holds what the log holds now.
+    pub(crate) async fn catch_up(&self) -> anyhow::Result<()> {
+        let Some(head) = self.log.head().await? else { return Ok(()) };
+        let progress = Progress::new("views", head + 1);
+        loop {
+            let statuses = self.projections.status().await;
+            if let Some(stopped) = statuses.iter().find(|status| status.state == ProjectorState::Stopped) {
+                let error = stopped.error.as_deref().unwrap_or("no reason is known");
+                bail!("the view {} has stopped: {error}", stopped.name);
+            }
+            let served: Vec<_> = statuses.iter().filter(|status| status.served).collect();
+            let all_served =
+                statuses.iter().all(|status| served.iter().any(|served| served.name == status.name));
+            let slowest = served.iter().map(|status| status.position).min().flatten();
+            progress.set(slowest.map_or(0, |position| (position + 1).min(head + 1)));
+            if !served.is_empty() && all_served && served.iter().all(|status| status.position >= Some(head)) {
+                break;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        progress.finish();
+        tracing::debug!("all views hold {} events", grouped(head + 1));
+        Ok(())
+    }
+
+    /// Each finishes what it is at and notes where it is.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        if let Some((_, running)) = self.process
+            && let Err(error) = running.await
+        {
+            tracing::error!(%error, "the process manager ended badly");
+        }
+        self.projections.shutdown().await;
+    }
+}
+
+impl Occupant {
+    /// A server answers to others for as long as it runs; an import is done some time.
+    fn serves(&self) -> bool {
+        ["souk serve", "souk demo"].contains(&&*self.command)
+    }
+}
+
+/// The database, and the server if this process is the one that runs it.
+async fn postgres(
+    config: &Config,
+    data: &DataDir,
+    alone: bool,
+) -> anyhow::Result<(Option<LocalPostgres>, PgConnectOptions)> {
+    if let Some(database) = &config.database {
+        return Ok((None, database.clone()));
+    }
+    let dir = data.postgres();
+    if alone {
+        let options = souk_local_postgres::Options {
+            bin_dir: config.postgres_bin_dir.clone(),
+            user: config.postgres_user.clone(),
+            ..souk_local_postgres::Options::default()
+        };
+        let postgres = LocalPostgres::start(&dir, options).await?;
+        let database = postgres.url().parse()?;
+        return Ok((Some(postgres), database));
+    }
+    let deadline = tokio::time::Instant::now() + ATTACH_PATIENCE;
+    loop {
+        if let Some(url) = LocalPostgres::attach(&dir).await? {
+            return Ok((None, url.parse()?));
+        }
+        if tokio::time::Instant::now() > deadline {
+            bail!(
+                "the server that runs on {} has no PostgreSQL there: give its --database-url",
+                data.path().display()
+            );
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What time it is, for those who show it or need a name that nobody else has.
+pub(crate) fn now() -> chrono::DateTime<chrono::Utc> {
+    Clock::system().now()
+}
