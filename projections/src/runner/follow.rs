@@ -95,7 +95,8 @@ impl Follower<'_> {
                 if !std::mem::replace(&mut analyzed, true) {
                     self.generation.analyze(self.connection).await?;
                 }
-                if self.generation.take_over(self.connection, seen).await? {
+                let head = self.log.head().await?;
+                if self.generation.take_over(self.connection, seen, head).await? {
                     return Ok(());
                 }
                 wake = Some(Instant::now() + TAKE_OVER_EVERY);

@@ -216,13 +216,14 @@ impl Generation {
     }
 
     /// Serves this generation in place of the one that is served, if it is at least as far: readers never go back in
-    /// time. False: not yet, or a reader was in the way for too long; try again.
+    /// time, unless what they saw is beyond the log's `head` and never was. False: not yet, or a reader was in the way for too long; try again.
     pub(super) async fn take_over(
         &self,
         connection: &mut PgConnection,
         position: Option<Position>,
+        head: Option<Position>,
     ) -> Result<bool, sqlx::Error> {
-        match self.try_take_over(connection, position).await {
+        match self.try_take_over(connection, position, head).await {
             // lock_not_available
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => Ok(false),
             result => result,
@@ -233,6 +234,7 @@ impl Generation {
         &self,
         connection: &mut PgConnection,
         position: Option<Position>,
+        head: Option<Position>,
     ) -> Result<bool, sqlx::Error> {
         let mut transaction = connection.begin().await?;
         run(&mut transaction, TAKE_OVER_PATIENCE.to_owned()).await?;
@@ -244,7 +246,8 @@ impl Generation {
         .bind(self.name)
         .fetch_optional(&mut *transaction)
         .await?;
-        if served.flatten() > position.map(|position| position as i64) {
+        let served = served.flatten().map(|position| position as Position);
+        if served > position && served <= head {
             return Ok(false);
         }
         let replaced: Vec<i32> = sqlx::query_scalar(

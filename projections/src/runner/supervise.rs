@@ -63,7 +63,11 @@ impl Supervisor {
             let Inventory { served, building, rebuild_requested } =
                 generation::take_stock(&mut connection, &*self.projector).await?;
             let version = self.projector.version();
-            let outdated = served.as_ref().is_none_or(|served| served.version < version);
+            // The log is the truth: a view that knows more was made from a log that is gone, and counts for nothing.
+            let head = self.log.head().await?;
+            let ahead = |generation: &Generation| generation.position > head;
+            let outdated = served.as_ref().is_none_or(|served| served.version < version || ahead(served));
+            let building = building.filter(|building| !rebuild_requested && !ahead(building));
             let building = if rebuild_requested || (outdated && building.is_none()) {
                 let begun = generation::begin(&mut connection, &*self.projector).await?;
                 tracing::info!(name = begun.name, version, generation = begun.number, "building a view");
@@ -71,15 +75,17 @@ impl Supervisor {
             } else {
                 building
             };
-            self.tell(served.as_ref(), building.as_ref());
             // Only the program of that version knows how to write it.
-            let served = served.filter(|served| served.version == version);
-            if served.is_none() && building.is_none() {
+            let follow =
+                served.as_ref().filter(|served| served.version == version && !ahead(served)).cloned();
+            self.tell(served.as_ref(), building.as_ref(), follow.is_some());
+            if follow.is_none() && building.is_none() {
                 tracing::warn!(
                     name = self.projector.name(),
                     "a newer version of this view is served; waiting"
                 );
             }
+            let served = follow;
             self.round(&mut connection, served, building).await?;
         }
         Ok(())
@@ -144,7 +150,7 @@ impl Supervisor {
     }
 
     /// Makes known what there is.
-    fn tell(&self, served: Option<&Generation>, building: Option<&Generation>) {
+    fn tell(&self, served: Option<&Generation>, building: Option<&Generation>, here: bool) {
         let mut statuses = Vec::new();
         for (generation, is_served) in [(served, true), (building, false)] {
             let Some(generation) = generation else { continue };
@@ -161,7 +167,6 @@ impl Supervisor {
                 error: None,
             });
         }
-        let here = served.is_some_and(|served| served.version == self.projector.version());
         self.progress.take_lead(statuses, here);
     }
 }

@@ -91,7 +91,8 @@ impl SearchProjector {
         while !stop.is_cancelled() {
             // A writer that failed has lost what it had not committed.
             self.items_at = self.index.position();
-            let result = Session::new(&mut self, &*log, &progress, rebuild).run(&stop).await;
+            let result = Session::new(&mut self, &*log, &progress).run(rebuild, &stop).await;
+            rebuild = false;
             match result {
                 Ok(Ended::Stopped) => return,
                 Ok(Ended::Rebuild) => rebuild = true,
@@ -133,22 +134,19 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(
-        projector: &'a mut SearchProjector,
-        log: &'a dyn EventLog,
-        progress: &'a Progress,
-        rebuild: bool,
-    ) -> Self {
+    fn new(projector: &'a mut SearchProjector, log: &'a dyn EventLog, progress: &'a Progress) -> Self {
         let served = projector.items_at.is_some();
-        // Before the first commit there is nothing to build beside.
-        let rebuild = (rebuild && served).then(HashMap::new);
-        Self { projector, log, progress, rebuild, served, seen: None, commit_at: None, save_at: None }
+        Self { projector, log, progress, rebuild: None, served, seen: None, commit_at: None, save_at: None }
     }
 
-    async fn run(mut self, stop: &CancellationToken) -> Result<Ended, Failure> {
+    async fn run(mut self, rebuild: bool, stop: &CancellationToken) -> Result<Ended, Failure> {
         let index = Arc::clone(&self.projector.index);
         let mut writer = index.writer()?;
-        if self.rebuild.is_some() {
+        // An index that knows more than the log was made from one that is gone, and counts for nothing.
+        let ahead = self.projector.items_at.max(self.projector.stock_at) > self.log.head().await?;
+        // Before the first commit there is nothing to build beside.
+        if ahead || (rebuild && self.served) {
+            self.rebuild = Some(HashMap::new());
             self.projector.generation += 1;
             tracing::info!(name = SearchProjector::NAME, "building the index anew");
             writer.clear()?;
@@ -219,16 +217,19 @@ impl<'a> Session<'a> {
         self.commit_at = None;
         let reached = self.seen.max(self.projector.items_at);
         if let Some(position) = reached
-            && reached > self.projector.index.position()
+            && (reached > self.projector.index.position() || writer.pending() > 0)
         {
-            let started = Instant::now();
-            let items = writer.pending();
-            writer.commit(position)?;
-            metrics::histogram!("souk_projector_apply_seconds", "name" => SearchProjector::NAME)
-                .record(started.elapsed());
-            metrics::histogram!("souk_projector_batch_events", "name" => SearchProjector::NAME)
-                .record(items as f64);
+            Self::write(writer, position)?;
         }
+        Ok(())
+    }
+
+    fn write(writer: &mut IndexWriter, position: Position) -> Result<(), Failure> {
+        let name = SearchProjector::NAME;
+        let (started, items) = (Instant::now(), writer.pending());
+        writer.commit(position)?;
+        metrics::histogram!("souk_projector_apply_seconds", "name" => name).record(started.elapsed());
+        metrics::histogram!("souk_projector_batch_events", "name" => name).record(items as f64);
         Ok(())
     }
 
@@ -244,13 +245,16 @@ impl<'a> Session<'a> {
     /// The end of the log was reached.
     fn caught_up(&mut self, writer: &mut IndexWriter) -> Result<(), Failure> {
         let first = !self.served;
-        if let Some(quantities) = self.rebuild.take() {
+        // A rebuild from an empty log has no position to be at; it waits for the first event.
+        if let Some(seen) = self.seen
+            && let Some(quantities) = self.rebuild.take()
+        {
             for (sku, available) in quantities {
                 self.projector.index.availability().set(sku, available);
             }
             self.projector.items_at = self.seen;
             self.projector.stock_at = self.seen;
-            self.commit(writer)?;
+            Self::write(writer, seen)?;
             self.save();
             self.tell();
             tracing::info!(name = SearchProjector::NAME, "the new index is served");

@@ -1,0 +1,375 @@
+//! Each query of each read model, on the real tables, over events as the domain writes them.
+
+mod support;
+
+use chrono::TimeDelta;
+use serde_json::json;
+use souk_domain::{
+    Sku,
+    account::{
+        AccountEvent, AccountForgotten, AccountReinstated, AccountSuspended, Role, RoleGranted, Standing,
+    },
+    inventory::{ReservationRejected, ReservationReleased, StockAdjusted, StockReserved},
+    item::{ItemEvent, ItemRelisted, ItemRevised, ItemWithdrawn, PriceChanged, VariantAdded},
+    order::{CancelReason, CancellationRequested, OrderCancelled, OrderStatus},
+    payment::{PaymentEvent, PaymentRefunded, PaymentType, RefundRequested},
+    shipment::{ShipmentDelivered, ShipmentDispatched, ShipmentEvent, ShipmentStatus},
+    testing::examples::{cents, variant},
+};
+use souk_event_log::StreamName;
+use souk_projections::{
+    QueryError, accounts, catalogue, checkouts,
+    orders::{self, OrderFilter, PaymentStatus},
+    seller_orders::{self, SellerOrderFilter},
+    stock,
+};
+use support::{Ending, Offer, World, account, order_id, start_of_time};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalogue_shows_items_as_they_stand() {
+    let world = World::new().await;
+    let projections = world.start();
+    let offer = Offer::nth(0);
+    let stream = StreamName::new("item", offer.id);
+    let position = world.list(&offer).await;
+    world.settle(&projections, position).await;
+
+    let item = catalogue::item(&world.pool, offer.id).await.unwrap().unwrap();
+    assert_eq!(item.listing.sku, offer.sku);
+    assert_eq!(item.listing.variants, offer.listed().variants);
+    assert_eq!((item.revision, item.listed_at, item.revised_at), (0, start_of_time(), start_of_time()));
+
+    // In one batch and over several: what was there is read back.
+    let mut details = item.listing.details.clone();
+    details.name = "A\0 \"pot\" \\u0000".into();
+    world
+        .append(
+            stream.clone(),
+            vec![
+                ItemEvent::from(ItemRevised { details: details.clone() }),
+                VariantAdded { variant: variant("red", 1799) }.into(),
+                PriceChanged { sku_id: offer.sku_id(), price: cents(999) }.into(),
+            ],
+        )
+        .await;
+    let position = world.append(stream.clone(), vec![ItemEvent::from(ItemWithdrawn { reason: None })]).await;
+    world.settle(&projections, position).await;
+    let item = catalogue::item(&world.pool, offer.id).await.unwrap().unwrap();
+    assert_eq!(item.listing.details.name, "A\u{fffd} \"pot\" \\u0000", "PostgreSQL's text has no NUL");
+    let prices: Vec<_> = item.listing.variants.iter().map(|variant| variant.price).collect();
+    assert_eq!(prices, [cents(999), cents(1799)]);
+    assert!(item.listing.withdrawn);
+    assert_eq!((item.revision, item.listed_at), (4, start_of_time()));
+    assert!(item.revised_at > item.listed_at);
+
+    let position = world.append(stream, vec![ItemEvent::from(ItemRelisted {})]).await;
+    world.settle(&projections, position).await;
+    assert!(!catalogue::items(&world.pool, &[offer.id]).await.unwrap()[0].listing.withdrawn);
+    assert_eq!(catalogue::item(&world.pool, Offer::nth(9).id).await.unwrap(), None);
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sellers_items_come_in_pages() {
+    let world = World::new().await;
+    let projections = world.start();
+    let mut position = 0;
+    for n in 0..9 {
+        position = world.list(&Offer::nth(n)).await;
+    }
+    world.settle(&projections, position).await;
+
+    let seller = Offer::nth(0).seller;
+    let mut cursor = None;
+    let mut seen = Vec::new();
+    loop {
+        let page = catalogue::items_of_seller(&world.pool, seller, cursor.as_deref(), 2).await.unwrap();
+        assert!(page.rows.len() <= 2);
+        seen.extend(page.rows.into_iter().map(|item| item.item_id));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, [6, 3, 0].map(|n| Offer::nth(n).id));
+    let refused = catalogue::items_of_seller(&world.pool, seller, Some("nonsense"), 2).await;
+    assert!(matches!(refused, Err(QueryError::Cursor)));
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stock_is_counted() {
+    let world = World::new().await;
+    let projections = world.start();
+    let offer = Offer::nth(0);
+    let (one, two) = (order_id(1), order_id(2));
+    world.receive(&offer, 10).await;
+    world
+        .stock(
+            offer.sku_id(),
+            vec![
+                StockReserved { order_id: one, quantity: 3 }.into(),
+                StockReserved { order_id: two, quantity: 4 }.into(),
+                ReservationRejected { order_id: order_id(3), quantity: 9, available: 3 }.into(),
+            ],
+        )
+        .await;
+    let position = world
+        .stock(
+            offer.sku_id(),
+            vec![
+                souk_domain::inventory::ReservationCommitted { order_id: one, quantity: 3 }.into(),
+                ReservationReleased { order_id: two, quantity: 4 }.into(),
+                ReservationReleased { order_id: order_id(4), quantity: 0 }.into(),
+                StockAdjusted { change: -2, reason: Some("broken".into()) }.into(),
+            ],
+        )
+        .await;
+    world.settle(&projections, position).await;
+    let position = world.receive(&offer, 5).await;
+    world.settle(&projections, position).await;
+
+    let unknown = Offer::nth(7).sku_id();
+    let levels = stock::levels(&world.pool, &[offer.sku_id(), unknown]).await.unwrap();
+    let [level] = &*levels else { panic!("{levels:?}") };
+    assert_eq!((level.on_hand, level.reserved, level.available()), (10, 0, 10));
+    assert_eq!((&level.sku, level.item_id, level.seller_id), (&offer.sku, offer.id, offer.seller));
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_shows_its_whole_story() {
+    let world = World::new().await;
+    let projections = world.start();
+    let (one, two) = (Offer::nth(0), Offer::nth(1));
+    let (buyer, id) = (account(100), order_id(1));
+    world.buy(id, buyer, &[&one, &two], Ending::Completed).await;
+    let shipment = souk_domain::ShipmentId { order_id: id, seller_id: one.seller };
+    let dispatched = ShipmentDispatched { carrier: None, tracking_number: Some("RM1".into()) };
+    let position =
+        world.append(StreamName::new("shipment", shipment), vec![ShipmentEvent::from(dispatched)]).await;
+    world.settle(&projections, position).await;
+
+    let order = orders::order(&world.pool, id).await.unwrap().unwrap();
+    assert_eq!((order.status, order.reason, order.buyer_id), (OrderStatus::Completed, None, buyer));
+    assert_eq!(order.total, cents(2 * 1599));
+    assert_eq!(order.lines, [one.line(1), two.line(1)]);
+    assert_eq!(order.ship_to, support::ship_to(buyer));
+    assert_eq!(order.revision, 4);
+    assert_eq!(order.payment.payment_type, PaymentType::Card);
+    assert_eq!(order.payment.last_four.as_deref(), Some("4242"));
+    assert_eq!(order.payment.status, Some(PaymentStatus::Completed));
+    let statuses: Vec<_> = order.timeline.iter().map(|entry| entry.status).collect();
+    use OrderStatus::{Completed, Paid, Placed, ReadyToShip, StockReserved};
+    assert_eq!(statuses, [Placed, StockReserved, Paid, ReadyToShip, Completed]);
+    assert!(order.timeline.is_sorted_by_key(|entry| entry.at));
+    assert_eq!(order.timeline[0].at, order.placed_at);
+    let statuses: Vec<_> = order.shipments.iter().map(|shipment| shipment.status).collect();
+    assert_eq!(statuses, [ShipmentStatus::Dispatched, ShipmentStatus::Ready]);
+    let sent = &order.shipments[0];
+    assert_eq!(sent.shipment_id, shipment);
+    assert_eq!((sent.carrier.as_deref(), sent.tracking_number.as_deref()), (Some("Royal Mail"), Some("RM1")));
+
+    let delivered = ShipmentEvent::from(ShipmentDelivered {});
+    let position = world.append(StreamName::new("shipment", shipment), vec![delivered]).await;
+    world.settle(&projections, position).await;
+    let order = orders::order(&world.pool, id).await.unwrap().unwrap();
+    assert!(order.shipments[0].delivered_at > order.shipments[0].dispatched_at);
+    assert_eq!(orders::order(&world.pool, order_id(9)).await.unwrap(), None);
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_order_says_why_and_what_became_of_the_money() {
+    let world = World::new().await;
+    let projections = world.start();
+    let offer = Offer::nth(0);
+    let id = order_id(1);
+    world.buy(id, account(100), &[&offer], Ending::Paying).await;
+    world.order(id, CancellationRequested {}).await;
+    let refunded = PaymentRefunded { amount: cents(1599), refund_id: "re_1".into() };
+    world
+        .append(StreamName::new("payment", id), vec![PaymentEvent::from(RefundRequested {}), refunded.into()])
+        .await;
+    let position = world.order(id, OrderCancelled { reason: CancelReason::BuyerRequest }).await;
+    // A shipment cancelled before it was requested never was; a payment without an order changes nothing.
+    let never = souk_domain::ShipmentId { order_id: id, seller_id: offer.seller };
+    let cancelled = souk_domain::shipment::ShipmentCancelled {};
+    world.append(StreamName::new("shipment", never), vec![ShipmentEvent::from(cancelled)]).await;
+    let failed =
+        souk_domain::payment::PaymentFailed { reason: souk_domain::payment::FailureReason::Cancelled };
+    let last = world.append(StreamName::new("payment", order_id(8)), vec![PaymentEvent::from(failed)]).await;
+    assert!(last > position);
+    world.settle(&projections, last).await;
+
+    let order = orders::order(&world.pool, id).await.unwrap().unwrap();
+    assert_eq!((order.status, order.reason), (OrderStatus::Cancelled, Some(CancelReason::BuyerRequest)));
+    assert_eq!(order.payment.status, Some(PaymentStatus::Refunded));
+    assert_eq!(order.shipments, []);
+    let last: Vec<_> = order.timeline.iter().rev().take(2).map(|entry| entry.status).collect();
+    assert_eq!(last, [OrderStatus::Cancelled, OrderStatus::Cancelling]);
+    assert_eq!(orders::order(&world.pool, order_id(8)).await.unwrap(), None);
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_are_listed_by_when_they_happened() {
+    let world = World::new().await;
+    let projections = world.start();
+    let offer = Offer::nth(0);
+    world.history(20).await;
+    // Imported: it happened long before it was recorded.
+    let past = start_of_time() - TimeDelta::days(365);
+    let old = order_id(900);
+    let buyer = account(100);
+    let placed = souk_domain::order::OrderEvent::from(support::placed(buyer, vec![offer.line(2)]));
+    let position = world.append_at(StreamName::new("order", old), vec![placed], Some(past)).await;
+    world.settle(&projections, position).await;
+
+    let all = orders::orders(&world.pool, OrderFilter::default(), None, 100).await.unwrap();
+    assert_eq!(all.rows.len(), 21);
+    assert_eq!(all.next_cursor, None);
+    assert!(all.rows.is_sorted_by(|a, b| a.placed_at >= b.placed_at));
+    assert_eq!(all.rows.last().map(|order| (order.order_id, order.placed_at)), Some((old, past)));
+
+    let mine = orders::orders_of_buyer(&world.pool, buyer, None, 2).await.unwrap();
+    assert_eq!(mine.rows.len(), 2);
+    let rest = orders::orders_of_buyer(&world.pool, buyer, mine.next_cursor.as_deref(), 100).await.unwrap();
+    let ids: Vec<_> = mine.rows.iter().chain(&rest.rows).map(|order| order.order_id).collect();
+    assert_eq!(ids, [order_id(14), order_id(7), order_id(0), old]);
+    assert!(mine.rows.iter().chain(&rest.rows).all(|order| order.buyer_id == buyer));
+
+    let filter = OrderFilter { status: Some(OrderStatus::Cancelled), buyer: None };
+    let cancelled = orders::orders(&world.pool, filter, None, 100).await.unwrap();
+    assert_eq!(cancelled.rows.len(), 4);
+    let filter = OrderFilter { buyer: Some(buyer), ..filter };
+    let cancelled = orders::orders(&world.pool, filter, None, 100).await.unwrap();
+    assert!(cancelled.rows.iter().all(|order| order.reason == Some(CancelReason::PaymentDeclined)));
+    assert_eq!(cancelled.rows.len(), 1);
+    assert!(matches!(orders::orders(&world.pool, filter, Some("?"), 5).await, Err(QueryError::Cursor)));
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seller_sees_his_own_part_alone() {
+    let world = World::new().await;
+    let projections = world.start();
+    let (one, two) = (Offer::nth(0), Offer::nth(1));
+    world.buy(order_id(1), account(100), &[&one, &two], Ending::Completed).await;
+    world.buy(order_id(2), account(100), &[&one], Ending::Declined).await;
+    let position = world.buy(order_id(3), account(101), &[&two], Ending::Paying).await;
+    world.settle(&projections, position).await;
+
+    let everything = SellerOrderFilter::default();
+    let mine = seller_orders::seller_orders(&world.pool, one.seller, everything, None, 10).await.unwrap();
+    let [declined, sold] = &*mine.rows else { panic!("{mine:?}") };
+    assert_eq!((sold.order_id, sold.status), (order_id(1), OrderStatus::Completed));
+    assert_eq!((&*sold.lines, sold.total), (&[one.line(1)][..], cents(1599)));
+    assert_eq!(sold.ship_to, Some(support::ship_to(account(100))));
+    assert_eq!(sold.shipment.as_ref().map(|shipment| shipment.status), Some(ShipmentStatus::Ready));
+    assert_eq!(
+        (declined.status, declined.reason),
+        (OrderStatus::Cancelled, Some(CancelReason::PaymentDeclined))
+    );
+    assert_eq!(
+        (&declined.shipment, &declined.ship_to),
+        (&None, &None),
+        "nothing to send, nowhere to send it"
+    );
+
+    let ready = SellerOrderFilter { shipment: Some(ShipmentStatus::Ready), ..everything };
+    let to_send = seller_orders::seller_orders(&world.pool, one.seller, ready, None, 10).await.unwrap();
+    assert_eq!(to_send.rows, [sold.clone()]);
+    let waiting = SellerOrderFilter { status: Some(OrderStatus::StockReserved), ..everything };
+    let theirs = seller_orders::seller_orders(&world.pool, two.seller, waiting, None, 10).await.unwrap();
+    assert_eq!(theirs.rows.iter().map(|order| order.order_id).collect::<Vec<_>>(), [order_id(3)]);
+
+    let page = seller_orders::seller_orders(&world.pool, one.seller, everything, None, 1).await.unwrap();
+    let next = page.next_cursor.as_deref();
+    let page = seller_orders::seller_orders(&world.pool, one.seller, everything, next, 1).await.unwrap();
+    assert_eq!((page.rows, page.next_cursor), (vec![sold.clone()], None));
+    let one_order = seller_orders::seller_order(&world.pool, one.seller, order_id(1)).await.unwrap();
+    assert_eq!(one_order.as_ref(), Some(sold));
+    assert_eq!(seller_orders::seller_order(&world.pool, one.seller, order_id(3)).await.unwrap(), None);
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_keep_secrets_sealed_and_forget_them() {
+    let world = World::new().await;
+    let projections = world.start();
+    let (one, two) = (account(1), account(2));
+    world.register(one, Role::Buyer).await;
+    world.register(two, Role::Buyer).await;
+    let stream = |id| StreamName::new("account", id);
+    world.append(stream(one), vec![AccountEvent::from(RoleGranted { role: Role::Admin })]).await;
+    let suspended = AccountSuspended { reason: "fraud".into() };
+    let position = world.append(stream(two), vec![AccountEvent::from(suspended)]).await;
+    world.settle(&projections, position).await;
+
+    let row = accounts::account(&world.pool, one).await.unwrap().unwrap();
+    assert_eq!((row.standing, &*row.roles), (Standing::Active, &[Role::Buyer, Role::Admin][..]));
+    assert_eq!(row.email, Some(souk_domain::testing::examples::sealed(one, "email")));
+    let page = accounts::accounts(&world.pool, None, 1).await.unwrap();
+    let [row] = &*page.rows else { panic!("{page:?}") };
+    assert_eq!(
+        (row.account_id, row.standing, row.reason.as_deref()),
+        (two, Standing::Suspended, Some("fraud"))
+    );
+    let rest = accounts::accounts(&world.pool, page.next_cursor.as_deref(), 5).await.unwrap();
+    assert_eq!(rest.rows.iter().map(|row| row.account_id).collect::<Vec<_>>(), [one]);
+
+    world.append(stream(two), vec![AccountEvent::from(AccountReinstated {})]).await;
+    let position = world.append(stream(one), vec![AccountEvent::from(AccountForgotten {})]).await;
+    world.settle(&projections, position).await;
+    let row = accounts::account(&world.pool, one).await.unwrap().unwrap();
+    assert_eq!((row.standing, row.email, row.display_name), (Standing::Forgotten, None, None));
+    let row = accounts::account(&world.pool, two).await.unwrap().unwrap();
+    assert_eq!((row.standing, row.reason), (Standing::Active, None));
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkouts_are_listed_until_they_end() {
+    let world = World::new().await;
+    let projections = world.start();
+    let offer = Offer::nth(0);
+    world.buy(order_id(1), account(100), &[&offer], Ending::Completed).await;
+    let position = world.buy(order_id(2), account(100), &[&offer], Ending::Paying).await;
+    world.settle(&projections, position).await;
+    let parked = json!({ "effect": { "effect": "requestPayment" }, "reason": "the gateway is on fire" });
+    world.checkout(order_id(2), "CheckoutParked", parked).await;
+    // Said after the end: the checkout does not come back.
+    let late = json!({ "learnt": [], "decided": [] });
+    let position = world.checkout(order_id(1), "CheckoutAdvanced", late).await;
+    world.settle(&projections, position).await;
+
+    let page = checkouts::checkouts(&world.pool, None, None, 10).await.unwrap();
+    let [checkout] = &*page.rows else { panic!("{page:?}") };
+    assert_eq!((checkout.order_id, checkout.buyer_id), (order_id(2), Some(account(100))));
+    assert_eq!((&*checkout.phase, checkout.parked), ("paying", true));
+    assert_eq!(checkout.reason.as_deref(), Some("the gateway is on fire"));
+    let story: Vec<_> = checkout.story.iter().map(|step| &*step.event).collect();
+    assert_eq!(story, ["CheckoutStarted", "CheckoutAdvanced", "CheckoutParked"]);
+    assert_eq!(checkout.story[1].learnt, [json!({ "fact": "stockReserved" })]);
+    assert_eq!(checkout.deadline, Some("2026-02-01T00:00:00Z".parse().unwrap()));
+    assert_eq!(checkouts::counts(&world.pool).await.unwrap(), (1, 1));
+    assert_eq!(checkouts::checkouts(&world.pool, Some(false), None, 10).await.unwrap().rows, []);
+
+    let position = world.checkout(order_id(2), "CheckoutResumed", json!({})).await;
+    world.settle(&projections, position).await;
+    let resumed = checkouts::checkout(&world.pool, order_id(2)).await.unwrap().unwrap();
+    assert_eq!((resumed.parked, resumed.reason), (false, None));
+    let position = world.order(order_id(2), OrderCancelled { reason: CancelReason::Timeout }).await;
+    world.settle(&projections, position).await;
+    assert_eq!(checkouts::checkout(&world.pool, order_id(2)).await.unwrap(), None);
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_views_are_built_queries_say_so() {
+    let world = World::new().await;
+    let sku = Sku::parse("POT-1").unwrap();
+    let levels = stock::levels(&world.pool, &[souk_domain::SkuId::of(account(1), &sku)]).await;
+    assert!(matches!(levels, Err(QueryError::Building)));
+}
