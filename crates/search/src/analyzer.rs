@@ -141,18 +141,18 @@ impl Analyzer {
         let (name, number) = atom.folded.split_at(letters);
         if name.chars().count() >= 3 && number.bytes().all(|byte| byte.is_ascii_digit()) {
             let part = |text: String| Part { text, from: atom.from, to: atom.to };
-            return Word { parts: vec![part(self.normal(name)), part(number.to_owned())], joined: Some(text) };
+            return Word {
+                parts: vec![part(self.normal(name)), part(number.to_owned())],
+                joined: Some(text),
+            };
         }
         Word { parts: vec![Part { text, from: atom.from, to: atom.to }], joined: None }
     }
 
     /// The stem of a word of letters; anything else as it is.
     fn normal(&self, word: &str) -> String {
-        let stem = if word.chars().all(char::is_alphabetic) {
-            self.stemmer.stem(word)
-        } else {
-            Cow::Borrowed(word)
-        };
+        let stem =
+            if word.chars().all(char::is_alphabetic) { self.stemmer.stem(word) } else { Cow::Borrowed(word) };
         clip(&stem, LONGEST_TOKEN).to_owned()
     }
 }
@@ -290,7 +290,8 @@ impl Tokenizer for ProductTokenizer {
         let mut tokens = Vec::new();
         let mut position = 0;
         for word in self.0.words(text) {
-            let whole = (word.parts.first().map_or(0, |part| part.from), word.parts.last().map_or(0, |p| p.to));
+            let whole =
+                (word.parts.first().map_or(0, |part| part.from), word.parts.last().map_or(0, |p| p.to));
             let mut joined = word.joined;
             for part in word.parts {
                 tokens.push(token(part.text, position, part.from, part.to));

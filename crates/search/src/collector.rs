@@ -219,7 +219,8 @@ impl Best {
     }
 
     fn offer(&mut self, candidate: Candidate) {
-        if candidate.rank < self.least || (!self.unbounded && candidate.rank >= self.after) || self.limit == 0 {
+        if candidate.rank < self.least || (!self.unbounded && candidate.rank >= self.after) || self.limit == 0
+        {
             return;
         }
         self.kept.push(candidate);

@@ -119,7 +119,8 @@ impl ItemDocument {
         add(fields.attribute_text, &self.attribute_words());
         add(fields.description, &strip_html(&self.description));
 
-        let wholes = [&self.name, &self.sku].into_iter().chain(self.variants.iter().map(|variant| &variant.sku));
+        let wholes =
+            [&self.name, &self.sku].into_iter().chain(self.variants.iter().map(|variant| &variant.sku));
         for whole in wholes {
             document.add_text(fields.exact, exact_term(whole));
         }
@@ -171,7 +172,12 @@ impl ItemDocument {
             }
         }
         let columns = columns.into_iter().map(|(key, values)| {
-            (key, OwnedValue::Array(values.into_iter().map(|value| OwnedValue::Str(value.to_owned())).collect()))
+            (
+                key,
+                OwnedValue::Array(
+                    values.into_iter().map(|value| OwnedValue::Str(value.to_owned())).collect(),
+                ),
+            )
         });
         document.add_object(fields.attributes, columns.collect());
     }

@@ -15,13 +15,15 @@ use crate::schema::column;
 /// The most values of a facet in an answer, the most frequent ones.
 pub const FACET_VALUES: usize = 100;
 /// The most facets in one search.
-const MOST_FACETS: usize = 32;
+const MOST_FACETS: usize = 20;
+/// Of a column with more values found than this in a segment (serial numbers, say) the rarest are left out.
+const MOST_VALUES: usize = 10_000;
 const ATTRIBUTE_PREFIX: &str = "attributes.";
 
 /// Lower ends of the price ranges, in minor units; the last one is open.
 const PRICE_STEPS: [i64; 16] = [
-    0, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
-    10_000_000, 25_000_000, 50_000_000,
+    0, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000, 25_000_000, 50_000_000,
 ];
 /// "This many stars and up".
 const RATING_STEPS: [i64; 4] = [400, 300, 200, 100];
@@ -150,7 +152,14 @@ impl Counter {
         match self {
             Self::Absent => {}
             Self::Text { column, counts } => {
-                let found: Vec<u64> = (0..counts.len() as u64).filter(|at| counts[*at as usize] > 0).collect();
+                let mut found: Vec<u64> =
+                    (0..counts.len() as u64).filter(|at| counts[*at as usize] > 0).collect();
+                if found.len() > MOST_VALUES {
+                    let count = |at: &u64| std::cmp::Reverse(counts[*at as usize]);
+                    found.select_nth_unstable_by_key(MOST_VALUES, count);
+                    found.truncate(MOST_VALUES);
+                    found.sort_unstable();
+                }
                 let mut at = found.iter();
                 column.dictionary().sorted_ords_to_term_cb(&found, |value| {
                     if let Some(ordinal) = at.next() {

@@ -130,7 +130,11 @@ pub(crate) enum Check {
     AnyPosting(Vec<SegmentPostings>),
     /// Any value of the column in the range. A segment where no document has one lacks the column.
     Number(Option<Column<i64>>, RangeInclusive<i64>),
-    InStock { slots: Column<u64>, availability: Arc<Availability>, wanted: bool },
+    InStock {
+        slots: Column<u64>,
+        availability: Arc<Availability>,
+        wanted: bool,
+    },
 }
 
 impl Check {

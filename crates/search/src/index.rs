@@ -12,7 +12,8 @@ use tantivy::directory::MmapDirectory;
 use tantivy::directory::error::OpenReadError;
 use tantivy::schema::{IndexRecordOption, Value};
 use tantivy::{
-    DocAddress, DocSet, Index, IndexReader, ReloadPolicy, Searcher, TERMINATED, TantivyDocument, TantivyError, Term,
+    DocAddress, DocSet, Index, IndexReader, ReloadPolicy, Searcher, TERMINATED, TantivyDocument,
+    TantivyError, Term,
 };
 use uuid::Uuid;
 
@@ -209,11 +210,17 @@ enum Unusable {
 
 impl Opened {
     fn existing(place: &Path, analyzer: &Analyzer) -> Result<Option<Self>, Unusable> {
-        let directory = MmapDirectory::open(place).map_err(|error| Unusable::Fail(SearchError::Index(error.into())))?;
+        let directory =
+            MmapDirectory::open(place).map_err(|error| Unusable::Fail(SearchError::Index(error.into())))?;
         let exists = Index::exists(&directory).map_err(|error| judge(error.into()))?;
         if !exists {
-            let leftovers = fs::read_dir(place).map_err(|error| Unusable::Fail(error.into()))?.next().is_some();
-            return if leftovers { Err(Unusable::Replace("it has no meta.json".to_owned())) } else { Ok(None) };
+            let leftovers =
+                fs::read_dir(place).map_err(|error| Unusable::Fail(error.into()))?.next().is_some();
+            return if leftovers {
+                Err(Unusable::Replace("it has no meta.json".to_owned()))
+            } else {
+                Ok(None)
+            };
         }
         let index = Index::open(directory).map_err(judge)?;
         let (schema, fields) = schema::build();

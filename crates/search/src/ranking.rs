@@ -44,7 +44,8 @@ pub(crate) fn rescore(
     for (ordinal, mut candidates) in by_segment {
         candidates.sort_unstable_by_key(|candidate| candidate.address.doc_id);
         let documents: Vec<DocId> = candidates.iter().map(|candidate| candidate.address.doc_id).collect();
-        let segment = SegmentScorer { segment: searcher.segment_reader(ordinal), fields, statistics, documents };
+        let segment =
+            SegmentScorer { segment: searcher.segment_reader(ordinal), fields, statistics, documents };
         let scores = segment.scores(groups, term)?;
         rescored.extend(candidates.iter().zip(scores).map(|(candidate, score)| Candidate {
             rank: Rank::of_score(score, candidate.rank.tie()),
@@ -106,7 +107,9 @@ impl SegmentScorer<'_> {
         for (at, field) in self.fields.text().into_iter().enumerate() {
             let term = Term::from_field_text(field, word);
             let inverted = self.segment.inverted_index(field)?;
-            let Some(postings) = inverted.read_postings(&term, IndexRecordOption::WithFreqs)? else { continue };
+            let Some(postings) = inverted.read_postings(&term, IndexRecordOption::WithFreqs)? else {
+                continue;
+            };
             let norms = self.segment.get_fieldnorms_reader(field)?;
             let mean = self.statistics.mean_length(at).max(1.0);
             let weight = WEIGHTS[at] * rarity;

@@ -79,7 +79,10 @@ pub(crate) mod column {
 pub(crate) fn build() -> (Schema, Fields) {
     let indexed = |tokenizer: &str, option: IndexRecordOption, norms: bool| {
         TextOptions::default().set_indexing_options(
-            TextFieldIndexing::default().set_tokenizer(tokenizer).set_index_option(option).set_fieldnorms(norms),
+            TextFieldIndexing::default()
+                .set_tokenizer(tokenizer)
+                .set_index_option(option)
+                .set_fieldnorms(norms),
         )
     };
     let prose = || indexed(PRODUCT_TOKENIZER, IndexRecordOption::WithFreqs, true);
@@ -90,8 +93,10 @@ pub(crate) fn build() -> (Schema, Fields) {
     let fields = Fields {
         id: schema.add_text_field("id", raw()),
         source: schema.add_bytes_field("source", STORED),
-        all: schema
-            .add_text_field("all", indexed(PRODUCT_TOKENIZER, IndexRecordOption::WithFreqsAndPositions, true)),
+        all: schema.add_text_field(
+            "all",
+            indexed(PRODUCT_TOKENIZER, IndexRecordOption::WithFreqsAndPositions, true),
+        ),
         title: schema.add_text_field("title", prose()),
         model: schema.add_text_field("model", prose()),
         brand_text: schema.add_text_field("brand_text", prose()),
@@ -121,8 +126,7 @@ pub(crate) fn build() -> (Schema, Fields) {
 
 pub(crate) fn tokenizers(analyzer: &Analyzer) -> TokenizerManager {
     let tokenizers = TokenizerManager::default();
-    tokenizers
-        .register(PRODUCT_TOKENIZER, TextAnalyzer::builder(ProductTokenizer(analyzer.clone())).build());
+    tokenizers.register(PRODUCT_TOKENIZER, TextAnalyzer::builder(ProductTokenizer(analyzer.clone())).build());
     tokenizers.register(FOLDED_TOKENIZER, folding_analyzer());
     tokenizers
 }
@@ -130,14 +134,7 @@ pub(crate) fn tokenizers(analyzer: &Analyzer) -> TokenizerManager {
 impl Fields {
     /// The fields that tell kinds of text apart, in the order of the weights in `ranking`.
     pub(crate) fn text(&self) -> [Field; TEXT_FIELDS] {
-        [
-            self.title,
-            self.model,
-            self.brand_text,
-            self.category_text,
-            self.attribute_text,
-            self.description,
-        ]
+        [self.title, self.model, self.brand_text, self.category_text, self.attribute_text, self.description]
     }
 }
 

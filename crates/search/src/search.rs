@@ -235,13 +235,8 @@ impl<'a> Search<'a> {
             }
         }
         let scored = statistics.is_some();
-        let query = matching::query(
-            &self.index.fields,
-            &self.groups,
-            plan.required,
-            scored,
-            clauses.into_iter(),
-        );
+        let query =
+            matching::query(&self.index.fields, &self.groups, plan.required, scored, clauses.into_iter());
         let pass = Pass {
             filters: checks,
             facets,

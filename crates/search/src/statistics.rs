@@ -30,7 +30,8 @@ impl Statistics {
         let mut frequencies = BTreeMap::new();
         for word in groups.iter().flat_map(Group::words) {
             if !frequencies.contains_key(word) {
-                frequencies.insert(word.clone(), searcher.doc_freq(&Term::from_field_text(fields.all, word))?);
+                frequencies
+                    .insert(word.clone(), searcher.doc_freq(&Term::from_field_text(fields.all, word))?);
             }
         }
         let mut documents = 0;

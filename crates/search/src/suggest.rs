@@ -95,16 +95,15 @@ pub(crate) fn suggest(
     for kind in SuggestionKind::OF_ITEMS {
         // Brands and categories leave room for titles.
         let room = if kind == SuggestionKind::Title { size } else { size.div_ceil(3) };
-        let mut found: Vec<(String, u64)> = completions(searcher, field, kind, &prefix)?.into_iter().collect();
+        let mut found: Vec<(String, u64)> =
+            completions(searcher, field, kind, &prefix)?.into_iter().collect();
         found.sort_unstable_by(|(a, a_count), (b, b_count)| {
             b_count.cmp(a_count).then_with(|| a.len().cmp(&b.len())).then_with(|| a.cmp(b))
         });
         let fresh: Vec<Suggestion> = found
             .into_iter()
             .map(|(text, _)| Suggestion { text, kind })
-            .filter(|new| {
-                suggestions.iter().all(|known| !known.text.eq_ignore_ascii_case(&new.text))
-            })
+            .filter(|new| suggestions.iter().all(|known| !known.text.eq_ignore_ascii_case(&new.text)))
             .take(room)
             .collect();
         suggestions.extend(fresh);

@@ -11,8 +11,8 @@ const LONGEST_TERM: usize = 1024;
 
 /// Words that say nothing about a product. They are left out of a query that has others.
 const STOP_WORDS: &[&str] = &[
-    "a", "an", "and", "are", "as", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "that", "the",
-    "this", "to", "with",
+    "a", "an", "and", "are", "as", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "that",
+    "the", "this", "to", "with",
 ];
 
 #[derive(Debug, Clone, PartialEq)]

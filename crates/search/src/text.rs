@@ -76,7 +76,8 @@ fn skip_tag(text: &str) -> Option<(&str, bool)> {
         return None;
     }
     let (tag, after) = text[1..].split_once('>')?;
-    let name = tag.trim_start_matches('/').split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    let name =
+        tag.trim_start_matches('/').split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
     let name = name.to_ascii_lowercase();
     if first != '/' && matches!(name.as_str(), "script" | "style") {
         let end = after.to_ascii_lowercase().find(&format!("</{name}")).unwrap_or(after.len());
@@ -133,7 +134,10 @@ mod tests {
     fn html_is_stripped_and_entities_decoded() {
         assert_eq!(strip_html("<p>Fish &amp; chips<br/>\n<b>n</b>ow</p>"), "Fish & chips now ");
         assert_eq!(strip_html("a<script>var x = '<b>';</script>b<!-- c -->d"), "a b d");
-        assert_eq!(strip_html("under < 5 ms & cheap &#8364;&nope; &#xZZ; <"), "under < 5 ms & cheap €&nope; &#xZZ; <");
+        assert_eq!(
+            strip_html("under < 5 ms & cheap &#8364;&nope; &#xZZ; <"),
+            "under < 5 ms & cheap €&nope; &#xZZ; <"
+        );
         assert_eq!(strip_html("<style>unclosed"), "");
         assert_eq!(strip_html("a <unclosed"), "a <unclosed");
     }

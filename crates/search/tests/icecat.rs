@@ -128,7 +128,10 @@ fn laptops_are_found(index: &SearchIndex) {
     assert_eq!(laptops, found.hits.len(), "{:#?}", found.hits);
     assert!(found.hits.iter().all(|hit| hit.highlight.as_ref().is_some_and(|html| html.contains("<em>"))));
     let suggested = index.suggest("lap", 10);
-    assert!(suggested.iter().all(|suggestion| suggestion.text.to_lowercase().contains("lap")), "{suggested:?}");
+    assert!(
+        suggested.iter().all(|suggestion| suggestion.text.to_lowercase().contains("lap")),
+        "{suggested:?}"
+    );
 }
 
 fn brand_counts_add_up(index: &SearchIndex) {
@@ -208,7 +211,7 @@ fn pages_are_whole_while_items_are_written(catalogue: &mut Catalogue) {
             }
         }
         assert_eq!(seen.len(), total, "{sort:?}");
-        assert!(total > 500, "{total}");
+        assert!(total > 200, "{total}: no more than the second phase looks at");
         match sort {
             Sort::Price => assert!(prices.is_sorted()),
             Sort::PriceDesc => assert!(prices.iter().rev().is_sorted()),

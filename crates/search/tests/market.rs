@@ -116,8 +116,21 @@ fn words_are_found_in_every_kind_of_text() {
         vec![VariantDocument { sku: "TB-77/X".to_owned(), options: pairs(&[("size", "large")]), price: 5 }];
     let market = Market::new([everything, item(2, "Something else")]);
     for word in [
-        "cafe", "CAFÉ", "tables", "oak", "steel", "mobelhaus", "furniture", "outdoors", "walnut", "foldable", "large",
-        "tb-77/x", "TB77X", "sku-1", "cafe table oak",
+        "cafe",
+        "CAFÉ",
+        "tables",
+        "oak",
+        "steel",
+        "mobelhaus",
+        "furniture",
+        "outdoors",
+        "walnut",
+        "foldable",
+        "large",
+        "tb-77/x",
+        "TB77X",
+        "sku-1",
+        "cafe table oak",
     ] {
         assert_eq!(market.numbers(&term(word)), [1], "{word}");
     }
@@ -155,7 +168,11 @@ fn filters_combine_and_ignore_case() {
             &[1, 2, 3],
         ),
         (
-            Query { attributes: vec![(text("colour"), text("black"))], brand: vec![text("glow")], ..all.clone() },
+            Query {
+                attributes: vec![(text("colour"), text("black"))],
+                brand: vec![text("glow")],
+                ..all.clone()
+            },
             &[2],
         ),
         (Query { attributes: vec![(text("size"), text("xl"))], ..all.clone() }, &[4]),
@@ -164,7 +181,10 @@ fn filters_combine_and_ignore_case() {
         (Query { min_price: Some(1_500), max_price: Some(2_500), ..all.clone() }, &[]),
         (Query { min_rating: Some(4.2), ..all.clone() }, &[3]),
         (Query { seller: Some(id(901)), ..all.clone() }, &[1, 3]),
-        (Query { seller: Some(id(901)), term: Some(text("lamps")), max_price: Some(100), ..all.clone() }, &[1]),
+        (
+            Query { seller: Some(id(901)), term: Some(text("lamps")), max_price: Some(100), ..all.clone() },
+            &[1],
+        ),
     ];
     for (query, expected) in checks {
         assert_eq!(market.set(&query), expected.iter().copied().collect(), "{query:?}");
@@ -211,7 +231,8 @@ fn a_facet_ignores_its_own_filter_and_no_other() {
 #[test]
 fn stock_changes_what_is_found_without_a_commit() {
     let market = Market::new([item(1, "Lamp"), item(2, "Lamp")]);
-    let query = |in_stock| Query { in_stock: Some(in_stock), facets: vec!["inStock".to_owned()], ..term("lamp") };
+    let query =
+        |in_stock| Query { in_stock: Some(in_stock), facets: vec!["inStock".to_owned()], ..term("lamp") };
     assert_eq!(market.set(&query(true)), BTreeSet::new());
 
     market.index.availability().set(sku_id(2), 3);
@@ -284,11 +305,57 @@ fn odd_terms_are_answered() {
         ("15in screen", 1),
         ("l", 0),
         ("AND OR NOT (", 0),
-        ("name:lamp^2 -foo*", 1),
+        ("name:lamp^9 -foo*", 1),
         ("\u{0}\u{ffff}", 0),
     ] {
         assert_eq!(market.find(&term(text)).total, expected, "{text:?}");
     }
+}
+
+#[test]
+fn odd_items_are_taken() {
+    let mut empty = item(1, "");
+    (empty.sku, empty.currency, empty.brand) = (String::new(), String::new(), Some(String::new()));
+    empty.category = vec![String::new()];
+    empty.tags = vec![String::new()];
+    empty.attributes = pairs(&[("", ""), ("a.b\\c", "x"), ("\u{0}\u{1}", "y"), ("é", "z")]);
+    empty.rating = Some(f32::NAN);
+    let mut huge = item(2, &"long name ".repeat(10_000));
+    huge.sku = "x".repeat(100_000);
+    huge.brand = Some("b".repeat(100_000));
+    huge.category = vec!["c".repeat(100_000)];
+    huge.attributes = [("k".repeat(1_000), "v".repeat(100_000))].into();
+    huge.description = "<".repeat(50_000);
+    huge.price = i64::MIN;
+    let market = Market::new([empty, huge]);
+    assert_eq!(market.index.len(), 2);
+    assert_eq!(market.numbers(&term("long name")), [2]);
+    let with_attribute = |key: &str, value: &str| Query {
+        attributes: vec![(key.to_owned(), value.to_owned())],
+        facets: vec![format!("attributes.{key}"), "price".to_owned()],
+        ..Query::default()
+    };
+    for (key, value) in [("A.B\\C", "x"), ("\u{0}\u{1}", "y"), ("e", "z")] {
+        let hits = market.find(&with_attribute(key, value));
+        assert_eq!(hits.total, 1, "{key}");
+    }
+    let dotted = market.find(&with_attribute("a.b\\c", "x"));
+    assert_eq!(facet(&dotted, "attributes.a.b\\c"), counts(&[("x", 1)]));
+    assert_eq!(market.numbers(&Query { sort: Sort::Price, ..Query::default() }), [2, 1]);
+    assert!(!market.index.suggest("long", 5).is_empty());
+}
+
+#[test]
+fn an_empty_index_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = reopen(directory.path());
+    let names = ["brand", "category", "price", "seller", "rating", "inStock", "attributes.colour"];
+    for sort in [Sort::Relevance, Sort::Price, Sort::Rating] {
+        let query = Query { sort, facets: names.map(str::to_owned).to_vec(), ..term("usb lamp") };
+        assert_eq!(index.search(&query).unwrap().total, 0);
+        assert_eq!(index.search(&Query { term: None, ..query }).unwrap().total, 0);
+    }
+    assert_eq!(index.suggest("l", 5), []);
 }
 
 #[test]
@@ -414,7 +481,8 @@ fn a_damaged_index_is_replaced_by_an_empty_one() {
         },
         |index| {
             let files = fs::read_dir(index).unwrap().map(|entry| entry.unwrap().path());
-            let store = files.filter(|path| path.extension().is_some_and(|end| end == "store")).next().unwrap();
+            let store =
+                files.filter(|path| path.extension().is_some_and(|end| end == "store")).next().unwrap();
             let mut bytes = fs::read(&store).unwrap();
             bytes[0] ^= 1;
             fs::write(store, bytes).unwrap();
@@ -454,7 +522,8 @@ fn hits_show_the_item_and_where_it_matched() {
 
 #[test]
 fn suggestions_come_from_brands_categories_and_titles_that_are_there() {
-    let mut market = Market::new([lamp(1, "Lumen", "Black"), lamp(2, "Lightworks", "Black"), lamp(3, "Lumen", "Red")]);
+    let mut market =
+        Market::new([lamp(1, "Lumen", "Black"), lamp(2, "Lightworks", "Black"), lamp(3, "Lumen", "Red")]);
     let texts = |prefix: &str, size| -> Vec<(String, SuggestionKind)> {
         market.index.suggest(prefix, size).into_iter().map(|found| (found.text, found.kind)).collect()
     };
