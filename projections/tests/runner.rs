@@ -13,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::json;
-use souk_event_log::{EventLog, Filter, Recorded, SqliteLog, StreamName, sqlite::Options};
+use souk_event_log::{EventLog, Filter, Recorded, StreamName};
 use souk_projections::{
     Projections, Projector, ProjectorState, ProjectorStatus, Timeout, orders, read_models,
     runner::{ApplyError, RebuildError},
@@ -73,14 +73,12 @@ async fn all_at(projections: &Projections, position: u64) -> bool {
 /// However often it is cut off in the middle, what it has written fits its checkpoint.
 #[test]
 fn killed_at_any_moment_it_resumes_to_the_same_content() {
-    let directory = tempfile::tempdir().unwrap();
     let runtime =
         || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let main = runtime();
     let (world, position, straight) = main.block_on(async {
-        let log = SqliteLog::open(&directory.path().join("log"), Options::default()).unwrap();
-        let world = World::on(log).await;
-        let position = world.history(150).await;
+        let world = World::new().await;
+        let position = world.history(500).await;
         let projections = world.start();
         world.settle(&projections, position).await;
         projections.shutdown().await;
@@ -88,17 +86,34 @@ fn killed_at_any_moment_it_resumes_to_the_same_content() {
         world.drop_views().await;
         (world, position, straight)
     });
-    for round in 0..40 {
+    let (mut kills, mut written) = (0, 0);
+    loop {
         let doomed = runtime();
         let projections = doomed.block_on(async { world.start_with(slowed()) });
-        doomed.block_on(async { tokio::time::sleep(Duration::from_millis(30 + round * 7)).await });
-        let finished = doomed.block_on(all_at(&projections, position));
+        let finished = doomed.block_on(async {
+            let progress = async {
+                loop {
+                    let positions: u64 =
+                        projections.status().await.iter().filter_map(|status| status.position).sum();
+                    if positions > written || all_at(&projections, position).await {
+                        written = positions;
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, progress).await.expect("progress");
+            tokio::time::sleep(Duration::from_millis(kills * 3 % 20)).await;
+            all_at(&projections, position).await
+        });
         // As a crash would: every task stops where it stands.
         doomed.shutdown_background();
         if finished {
             break;
         }
+        kills += 1;
     }
+    assert!(kills >= 3, "cut off {kills} times");
     main.block_on(async {
         let projections = world.start();
         world.settle(&projections, position).await;
@@ -133,10 +148,8 @@ impl Projector for Slowed {
     }
 
     async fn apply(&self, tables: &mut PgConnection, events: &[Arc<Recorded>]) -> Result<(), ApplyError> {
-        for events in events.chunks(100) {
-            self.0.apply(tables, events).await?;
-            sqlx::query("SELECT pg_sleep(0.005)").execute(&mut *tables).await?;
-        }
+        self.0.apply(tables, events).await?;
+        sqlx::query("SELECT pg_sleep(0.02)").execute(tables).await?;
         Ok(())
     }
 }

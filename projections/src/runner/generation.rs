@@ -15,7 +15,7 @@ use super::Projector;
 const TAKE_OVER_PATIENCE: &str = "SET LOCAL lock_timeout = '300ms'";
 
 /// Between tries for the lock that another process holds.
-pub(super) const LOCK_POLL: Duration = Duration::from_millis(500);
+pub(super) const LOCK_POLL: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug)]
 pub(super) struct Generation {
