@@ -1,6 +1,8 @@
 //! The index on the real catalogue of 19,406 electronics products. The data is not part of the project: it is looked for in
 //! `SOUK_DATA_DIR`, else in `../shared/data` beside the repository, and the tests say so and pass where it is missing.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};

@@ -1,5 +1,7 @@
 //! The index from outside, on a small market made by hand: filters, facets, orders, cursors, stock, crashes.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -480,9 +482,8 @@ fn a_damaged_index_is_replaced_by_an_empty_one() {
             fs::write(index.join("meta.json"), meta.replace("format\\\":", "format\\\":9")).unwrap();
         },
         |index| {
-            let files = fs::read_dir(index).unwrap().map(|entry| entry.unwrap().path());
-            let store =
-                files.filter(|path| path.extension().is_some_and(|end| end == "store")).next().unwrap();
+            let mut files = fs::read_dir(index).unwrap().map(|entry| entry.unwrap().path());
+            let store = files.find(|path| path.extension().is_some_and(|end| end == "store")).unwrap();
             let mut bytes = fs::read(&store).unwrap();
             bytes[0] ^= 1;
             fs::write(store, bytes).unwrap();
