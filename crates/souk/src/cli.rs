@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nix::sys::stat::Mode;
 
 use crate::{
     account, bench,
@@ -232,6 +233,8 @@ pub(crate) enum BenchCommand {
 /// Parses, runs, and says how it ended: 0, 2 for a usage error, 1 for anything else.
 pub(crate) fn run() -> ExitCode {
     let Cli { common, command } = Cli::parse();
+    // What Souk writes is for its owner alone.
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     telemetry::init();
     let config = match Config::new(&common, command.serve_args()) {
         Ok(config) => config,
@@ -244,7 +247,16 @@ pub(crate) fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(command.run(config));
+    let result = runtime.block_on(async {
+        if command.heeds_signals() {
+            return command.run(config).await;
+        }
+        tokio::select! {
+            result = command.run(config) => result,
+            // What is dropped here ends what it had started: a private PostgreSQL, the server of a benchmark.
+            interrupted = serve::signalled() => interrupted.and_then(|()| anyhow::bail!("interrupted")),
+        }
+    });
     // A blocking read of standard input, say, must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match result {
@@ -270,6 +282,11 @@ impl Command {
             Self::Serve(args) | Self::Demo { serve: args, .. } => Some(args),
             _ => None,
         }
+    }
+
+    /// Others may end wherever they are.
+    fn heeds_signals(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Demo { .. } | Self::Events(EventsCommand::Tail { .. }))
     }
 
     async fn run(self, config: Config) -> anyhow::Result<()> {

@@ -18,6 +18,7 @@ pub(crate) struct Progress {
     total: AtomicU64,
     done: AtomicU64,
     bar: Option<ProgressBar>,
+    began: Instant,
     last_line: Mutex<Instant>,
 }
 
@@ -30,6 +31,7 @@ impl Progress {
             total: total.into(),
             done: 0.into(),
             bar,
+            began: Instant::now(),
             last_line: Mutex::new(Instant::now()),
         }
     }
@@ -56,6 +58,8 @@ impl Progress {
     pub(crate) fn finish(self) {
         match &self.bar {
             Some(bar) => bar.finish_and_clear(),
+            // What took no time needs no line.
+            None if self.began.elapsed() < LINE_EVERY => {}
             None => self.line(self.done.load(Ordering::Relaxed)),
         }
     }

@@ -13,7 +13,11 @@ use anyhow::Context;
 use souk_commands::Market;
 use souk_gateways::sandbox::Script;
 use souk_http_api::{Api, Parts, Settings};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -177,21 +181,40 @@ pub(crate) struct Signals {
 
 impl Signals {
     pub(crate) fn listen() -> anyhow::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut signals = Both::listen()?;
         let first = CancellationToken::new();
         let token = first.clone();
         tokio::spawn(async move {
-            let mut next = async || {
-                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-            };
-            next().await;
+            signals.next().await;
             token.cancel();
-            next().await;
+            signals.next().await;
             eprintln!("souk: stopped at once");
             std::process::exit(1);
         });
         Ok(Self { first })
+    }
+}
+
+/// Returns at the first SIGINT or SIGTERM.
+pub(crate) async fn signalled() -> anyhow::Result<()> {
+    Both::listen()?.next().await;
+    Ok(())
+}
+
+struct Both {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Both {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }

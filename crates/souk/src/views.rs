@@ -1,11 +1,13 @@
-//! `souk views`: how far each view is, and building one again. Beside a server the server does the building; without one
-//! this command does.
+//! `souk views`: how far each view is, and building one again. Beside a server the server does the building, and tells of
+//! its search index, which nobody else can look into; without one this command does it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use serde_json::json;
+use anyhow::bail;
+use serde_json::{Value, json};
 use souk_gateways::sandbox::Script;
-use souk_projections::{ProjectorState, ProjectorStatus, search::SearchProjector};
+use souk_projections::search::SearchProjector;
+use tokio::time::sleep;
 
 use crate::{
     cli::ViewsCommand,
@@ -13,6 +15,9 @@ use crate::{
     progress::{Progress, grouped},
     wiring::{Site, Workers},
 };
+
+/// How long it may take until whoever writes a view begins to build it again.
+const TAKEN_UP: Duration = Duration::from_secs(10);
 
 const NOBODY: Roles = Roles { api: false, process: false, project: false, search: false };
 
@@ -26,7 +31,7 @@ pub(crate) async fn run(config: Config, command: ViewsCommand) -> anyhow::Result
     };
     let workers = site.follow(&market, roles).await?;
     let result = match command {
-        ViewsCommand::Status { json } => status(&workers, json).await,
+        ViewsCommand::Status { json } => show(&workers, json).await,
         ViewsCommand::Rebuild { name } => rebuild(&workers, &name).await,
     };
     workers.stop().await;
@@ -35,52 +40,67 @@ pub(crate) async fn run(config: Config, command: ViewsCommand) -> anyhow::Result
     result
 }
 
-async fn status(workers: &Workers, as_json: bool) -> anyhow::Result<()> {
-    let statuses = workers.projections.status().await;
+async fn show(workers: &Workers, as_json: bool) -> anyhow::Result<()> {
+    let statuses = workers.statuses().await?;
     if as_json {
         println!("{}", json!({ "projections": statuses }));
         return Ok(());
     }
-    println!(
-        "{:<16} {:>7} {:>10} {:<9} {:>12} {:>10}",
-        "view", "version", "generation", "state", "position", "behind"
-    );
+    println!("view             version generation state         position     behind");
     for status in &statuses {
-        let position = status.position.map_or_else(|| "-".to_owned(), grouped);
+        let number = |name: &str| status[name].as_u64().map_or_else(|| "-".to_owned(), grouped);
+        let text = |name: &str| status[name].as_str().unwrap_or_default().to_owned();
         println!(
-            "{:<16} {:>7} {:>10} {:<9} {position:>12} {:>10}",
-            status.name,
-            status.version,
-            status.generation,
-            state(status),
-            grouped(status.lag_events)
+            "{:<16} {:>7} {:>10} {:<9} {:>12} {:>10}",
+            text("name"),
+            number("version"),
+            number("generation"),
+            text("state"),
+            number("position"),
+            number("lagEvents")
         );
-        if let Some(error) = &status.error {
+        if let Some(error) = status["error"].as_str() {
             println!("    {error}");
         }
     }
     Ok(())
 }
 
-fn state(status: &ProjectorStatus) -> &'static str {
-    match status.state {
-        ProjectorState::Building => "building",
-        ProjectorState::Active => "active",
-        ProjectorState::Stopped => "stopped",
-    }
-}
-
 async fn rebuild(workers: &Workers, name: &str) -> anyhow::Result<()> {
     let began = Instant::now();
     let progress = Progress::new(name, 0);
-    workers
-        .projections
-        .rebuild_and_wait(name, |status| {
-            progress.set_total(status.head.map_or(0, |head| head + 1));
-            progress.set(status.position.map_or(0, |position| position + 1));
-        })
-        .await?;
+    let before = newest(&workers.statuses().await?, name);
+    workers.projections.rebuild(name).await?;
+    loop {
+        let statuses = workers.statuses().await?;
+        let new = statuses.iter().find(|status| is(status, name) && status["generation"].as_u64() > before);
+        if let Some(status) = new {
+            let count = |name: &str| status[name].as_u64().map_or(0, |position| position + 1);
+            progress.set_total(count("head"));
+            progress.set(count("position"));
+            match status["state"].as_str() {
+                Some("active") if status["served"] == true => break,
+                Some("stopped") => {
+                    bail!("the rebuild stopped: {}", status["error"].as_str().unwrap_or_default())
+                }
+                _ => {}
+            }
+        } else if began.elapsed() > TAKEN_UP {
+            bail!(
+                "nobody has begun to build {name}: an index without a single item needs none, a view its role"
+            );
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
     progress.finish();
     println!("{name} was built again in {:.1} s", began.elapsed().as_secs_f64());
     Ok(())
+}
+
+fn is(status: &Value, name: &str) -> bool {
+    status["name"] == name
+}
+
+fn newest(statuses: &[Value], name: &str) -> Option<u64> {
+    statuses.iter().filter(|status| is(status, name)).filter_map(|status| status["generation"].as_u64()).max()
 }

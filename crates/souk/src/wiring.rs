@@ -2,9 +2,10 @@
 //! running; [`Site::market`] is the command side over it, [`Site::follow`] what runs behind it: process manager,
 //! projectors, search index.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
+use serde_json::Value;
 use souk_commands::{
     Market,
     checkout::{ProcessManager, Settings},
@@ -17,7 +18,7 @@ use souk_gateways::{
     sandbox::{SandboxBank, Script},
 };
 use souk_local_postgres::LocalPostgres;
-use souk_projections::{Projections, ProjectorState, read_models, search::SearchProjector};
+use souk_projections::{Projections, read_models, search::SearchProjector};
 use souk_search::SearchIndex;
 use souk_vault::{MasterKey, Vault};
 use sqlx::{
@@ -28,9 +29,10 @@ use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    client::Client,
     config::{Config, Roles},
     data_dir::{DataDir, Entry, Lock, Occupant},
-    progress::{Progress, grouped},
+    progress::Progress,
 };
 
 /// Connections for queries and the vault; projectors have their own.
@@ -105,6 +107,11 @@ impl Site {
         &self.pool
     }
 
+    /// Where the server answers that runs beside, if one does.
+    fn server(&self) -> Option<SocketAddr> {
+        self.other.as_ref().and_then(|other| other.listen)
+    }
+
     /// Says who is here, for those who come beside.
     pub(crate) fn tell(&mut self, occupant: &Occupant) -> anyhow::Result<()> {
         self.lock.as_mut().map_or(Ok(()), |lock| lock.write(occupant))
@@ -168,7 +175,19 @@ impl Site {
             let manager = ProcessManager::new(Arc::clone(market), settings);
             (Arc::clone(&manager), tokio::spawn(manager.run(stop.clone())))
         });
-        Ok(Workers { log: Arc::clone(&self.log), projections, index, process, stop })
+        let server = self.server().map(|address| Client::new(&format!("http://{address}"))).transpose()?;
+        let searched = index.is_some() || self.other.as_ref().is_some_and(|other| other.has_role("search"));
+        let models = read_models();
+        let views = models.iter().map(|model| model.name()).chain(searched.then_some(SearchProjector::NAME));
+        Ok(Workers {
+            log: Arc::clone(&self.log),
+            views: views.collect(),
+            server,
+            projections,
+            index,
+            process,
+            stop,
+        })
     }
 
     /// Stops what was started here. Whoever still holds a part of the site must have let go of it.
@@ -188,6 +207,10 @@ impl Site {
 /// What runs behind the command side.
 pub(crate) struct Workers {
     log: Arc<dyn EventLog>,
+    /// The names of all there are.
+    views: Vec<&'static str>,
+    /// The server beside, if one runs.
+    server: Option<Client>,
     pub(crate) projections: Projections,
     pub(crate) index: Option<Arc<SearchIndex>>,
     process: Option<(Arc<ProcessManager>, JoinHandle<()>)>,
@@ -199,28 +222,39 @@ impl Workers {
         self.process.as_ref().map(|(manager, _)| Arc::clone(manager))
     }
 
+    /// Every generation of every view, as `/readyz` has them. A server beside is asked: nobody else can look into its
+    /// search index.
+    pub(crate) async fn statuses(&self) -> anyhow::Result<Vec<Value>> {
+        let statuses = match &self.server {
+            Some(server) => server.ready().await.context("the running server")?["projectors"].clone(),
+            None => serde_json::to_value(self.projections.status().await)?,
+        };
+        Ok(statuses.as_array().cloned().unwrap_or_default())
+    }
+
     /// Waits until every view, whoever writes it, holds what the log holds now.
     pub(crate) async fn catch_up(&self) -> anyhow::Result<()> {
         let Some(head) = self.log.head().await? else { return Ok(()) };
         let progress = Progress::new("views", head + 1);
         loop {
-            let statuses = self.projections.status().await;
-            if let Some(stopped) = statuses.iter().find(|status| status.state == ProjectorState::Stopped) {
-                let error = stopped.error.as_deref().unwrap_or("no reason is known");
-                bail!("the view {} has stopped: {error}", stopped.name);
+            let statuses = self.statuses().await?;
+            if let Some(stopped) = statuses.iter().find(|status| status["state"] == "stopped") {
+                bail!("the view {} has stopped: {}", stopped["name"], stopped["error"]);
             }
-            let served: Vec<_> = statuses.iter().filter(|status| status.served).collect();
-            let all_served =
-                statuses.iter().all(|status| served.iter().any(|served| served.name == status.name));
-            let slowest = served.iter().map(|status| status.position).min().flatten();
+            // `None` of a view that does not answer yet.
+            let behind = self.views.iter().map(|name| {
+                let served =
+                    statuses.iter().find(|status| status["name"] == *name && status["served"] == true)?;
+                served["position"].as_u64()
+            });
+            let slowest = behind.min().flatten();
             progress.set(slowest.map_or(0, |position| (position + 1).min(head + 1)));
-            if !served.is_empty() && all_served && served.iter().all(|status| status.position >= Some(head)) {
+            if slowest >= Some(head) {
                 break;
             }
             sleep(Duration::from_millis(50)).await;
         }
         progress.finish();
-        tracing::debug!("all views hold {} events", grouped(head + 1));
         Ok(())
     }
 

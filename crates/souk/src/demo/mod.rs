@@ -218,7 +218,7 @@ fn good(line: &str) -> anyhow::Result<(AccountId, Product)> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeSet, HashSet};
+    use std::collections::{BTreeSet, HashMap, HashSet};
 
     use super::*;
 
@@ -244,15 +244,21 @@ mod tests {
 
     #[test]
     fn the_orders_find_their_goods() {
-        let listed: HashSet<_> = GOODS
+        let listed: HashMap<Uuid, Vec<String>> = GOODS
             .lines()
             .filter_map(|line| {
                 let (seller, product) = good(line).ok()?;
-                product.into_item(seller).ok()?.item_id.map(|item| item.0)
+                let item = product.into_item(seller).ok()?;
+                let skus = item.variants.iter().map(|variant| variant.sku.to_string()).collect();
+                Some((item.item_id?.0, skus))
             })
             .collect();
-        for item in orders::items() {
-            assert!(listed.contains(&item));
+        for (item, sku) in orders::wanted() {
+            let skus = listed.get(&item).unwrap_or_else(|| panic!("{item} is not listed"));
+            match sku {
+                Some(sku) => assert!(skus.iter().any(|known| known == sku), "{sku} is none of {skus:?}"),
+                None => assert!(skus.len() < 2, "which of {skus:?}?"),
+            }
         }
     }
 

@@ -67,6 +67,7 @@ fn scenarios() -> [Scenario; 5] {
         },
         Scenario {
             cancel: true,
+            sku: Some("tindle-silicone-spatula-set-red"),
             payment: json!({ "paymentType": "wallet" }),
             ..plain("buyerRequest", from(0, "tindle-silicone-spatula-set"))
         },
@@ -74,8 +75,8 @@ fn scenarios() -> [Scenario; 5] {
 }
 
 #[cfg(test)]
-pub(super) fn items() -> Vec<Uuid> {
-    scenarios().iter().map(|scenario| scenario.item).collect()
+pub(super) fn wanted() -> Vec<(Uuid, Option<&'static str>)> {
+    scenarios().iter().map(|scenario| (scenario.item, scenario.sku)).collect()
 }
 
 /// Places those that are not there yet, one after another, and answers them all.
