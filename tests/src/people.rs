@@ -72,7 +72,8 @@ impl Person {
     }
 
     pub async fn logged_in(mut self, email: &str, password: &str) -> Self {
-        let session = self.post("/v1/sessions", json!({"email": email, "password": password})).await.expect(201);
+        let session =
+            self.post("/v1/sessions", json!({"email": email, "password": password})).await.expect(201);
         self.token = Some(session["accessToken"].as_str().unwrap().into());
         self.refresh_token = session["refreshToken"].as_str().unwrap().into();
         let me = self.get("/v1/accounts/me").await.expect(200);
@@ -81,6 +82,7 @@ impl Person {
     }
 
     /// The same person after the server came back at another address.
+    #[must_use]
     pub fn at(&self, address: &str) -> Self {
         Self { address: address.into(), ..self.clone() }
     }

@@ -116,7 +116,7 @@ impl Server {
     async fn until_ready(&mut self) {
         let started = Instant::now();
         let client = reqwest::Client::new();
-        while started.elapsed() < Duration::from_secs(60) {
+        while started.elapsed() < Duration::from_mins(1) {
             if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
                 panic!("souk serve ended with {status}:\n{}", self.log());
             }
@@ -194,7 +194,12 @@ impl Server {
             if wanted(&answer.body) {
                 return answer;
             }
-            assert!(started.elapsed() < Duration::from_secs(30), "{path} stays {}\n{}", answer.body, self.log());
+            assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "{path} stays {}\n{}",
+                answer.body,
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
     }

@@ -1,5 +1,7 @@
 //! The real binary under kill -9, and its coming and going.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -48,7 +50,9 @@ async fn kill_nine_in_the_middle_of_checkouts_loses_none_and_charges_none_twice(
         assert!(rounds < 40, "only {} checkouts in 40 rounds", acknowledged.lock().unwrap().len());
         let shopping: Vec<_> = buyers
             .iter()
-            .map(|buyer| tokio::spawn(shops(buyer.at(server.address()), mug.clone(), Arc::clone(&acknowledged))))
+            .map(|buyer| {
+                tokio::spawn(shops(buyer.at(server.address()), mug.clone(), Arc::clone(&acknowledged)))
+            })
             .collect();
         tokio::time::sleep(Duration::from_millis(700 + 130 * rounds)).await;
         server.kill().await;
@@ -75,7 +79,8 @@ async fn kill_nine_in_the_middle_of_checkouts_loses_none_and_charges_none_twice(
     server.stop().await;
     let log = server.log_database();
     let count = |event_type: &str| -> i64 {
-        log.query_row("SELECT count(*) FROM all_events WHERE type = ?1", [event_type], |row| row.get(0)).unwrap()
+        log.query_row("SELECT count(*) FROM all_events WHERE type = ?1", [event_type], |row| row.get(0))
+            .unwrap()
     };
     let (completed, cancelled) = (count("OrderCompleted"), count("OrderCancelled"));
     assert_eq!(count("OrderPlaced"), completed + cancelled);
@@ -84,9 +89,11 @@ async fn kill_nine_in_the_middle_of_checkouts_loses_none_and_charges_none_twice(
     assert!(completed <= 400, "{completed} units sold of 400");
     let charges: (i64, i64) = server
         .bank()
-        .query_row("SELECT count(*), sum(amount - refunded) FROM statement WHERE outcome = 'charged'", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
+        .query_row(
+            "SELECT count(*), sum(amount - refunded) FROM statement WHERE outcome = 'charged'",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
         .unwrap();
     assert_eq!(charges, (completed, completed * 1599));
 }
@@ -107,7 +114,8 @@ async fn views_that_are_rebuilt_say_the_same() {
             })
         })
         .await;
-    let pages = ["/v1/orders", "/v1/admin/orders", "/v1/admin/accounts", &format!("/v1/items/{mug}")].map(str::to_owned);
+    let pages = ["/v1/orders", "/v1/admin/orders", "/v1/admin/accounts", &format!("/v1/items/{mug}")]
+        .map(str::to_owned);
     let look = async || {
         let mut seen = Vec::new();
         for page in &pages {
@@ -142,8 +150,11 @@ async fn a_server_of_its_own_starts_fast_drains_and_comes_back() {
     };
     let ready = async |address: &str| {
         let started = Instant::now();
-        while !reqwest::get(format!("{address}/readyz")).await.is_ok_and(|answer| answer.status().is_success()) {
-            assert!(started.elapsed() < Duration::from_secs(60), "not ready after a minute");
+        while !reqwest::get(format!("{address}/readyz"))
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
+        {
+            assert!(started.elapsed() < Duration::from_mins(1), "not ready after a minute");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         started.elapsed()
@@ -159,7 +170,9 @@ async fn a_server_of_its_own_starts_fast_drains_and_comes_back() {
     let seller = Person::stranger(&address).registered("sam", "seller").await;
     let mug = seller.lists("MUG", 3).await;
     let metrics = reqwest::get(metrics).await.unwrap().text().await.unwrap();
-    for name in ["souk_command_seconds", "souk_log_appends_total", "souk_projector_lag", "souk_checkouts_in_flight"] {
+    for name in
+        ["souk_command_seconds", "souk_log_appends_total", "souk_projector_lag", "souk_checkouts_in_flight"]
+    {
         assert!(metrics.contains(name), "{name} is missing");
     }
     // Its PostgreSQL survives a kill -9 of ours, and is taken over.

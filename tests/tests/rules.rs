@@ -1,5 +1,7 @@
 //! What nobody may do, what may be repeated, and what bad input gets.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -83,7 +85,8 @@ async fn a_request_that_is_repeated_is_carried_out_once() {
 
     let mug = first["itemId"].as_str().unwrap();
     let stock = format!("/v1/items/{mug}/stock");
-    let change = || seller.request(Method::POST, &stock).header("Idempotency-Key", "two").json(&json!({"change": 5}));
+    let change =
+        || seller.request(Method::POST, &stock).header("Idempotency-Key", "two").json(&json!({"change": 5}));
     let sent = (0..10).map(|_| seller.send(change()));
     for level in join_all(sent).await {
         assert_eq!(level.expect(200)["onHand"], json!(10));
@@ -91,11 +94,13 @@ async fn a_request_that_is_repeated_is_carried_out_once() {
 
     let (cart, amount) = buyer.fills_cart(&[(mug, 1)]).await;
     let sent = (0..3).map(|_| buyer.checks_out(&cart, &amount, json!({"paymentType": "wallet"}), "GB"));
-    let orders: Vec<_> = join_all(sent).await.into_iter().map(|answer| answer.expect(202)["orderId"].clone()).collect();
+    let orders: Vec<_> =
+        join_all(sent).await.into_iter().map(|answer| answer.expect(202)["orderId"].clone()).collect();
     assert!(orders.iter().all(|order| *order == orders[0]), "{orders:?}");
     let path = format!("/v1/orders/{}", orders[0].as_str().unwrap());
     server.until(&buyer, &path, |order| order["status"] == json!("completed")).await;
-    let charges: i64 = server.bank().query_row("SELECT count(*) FROM statement", [], |row| row.get(0)).unwrap();
+    let charges: i64 =
+        server.bank().query_row("SELECT count(*) FROM statement", [], |row| row.get(0)).unwrap();
     assert_eq!(charges, 1);
     // A checkout of the closed cart answers the order that it became.
     let closed = buyer.checks_out(&cart, &amount, json!({"paymentType": "wallet"}), "GB").await.expect(202);
@@ -160,7 +165,10 @@ async fn bad_input_names_the_field_and_loses_nothing() {
     assert_eq!(fields, ["displayName", "email", "password", "role"]);
     let again = json!({"email": "bea@example.com", "password": "correct horse battery!", "displayName": "B", "role": "buyer"});
     stranger.post("/v1/accounts", again).await.refused(409);
-    stranger.post("/v1/sessions", json!({"email": "bea@example.com", "password": "wrong password"})).await.refused(401);
+    stranger
+        .post("/v1/sessions", json!({"email": "bea@example.com", "password": "wrong password"}))
+        .await
+        .refused(401);
 
     let mut bad = item("MUG", 1);
     bad["price"] = money(-1);
@@ -170,7 +178,8 @@ async fn bad_input_names_the_field_and_loses_nothing() {
     assert_eq!(fields, ["name", "price.amount"]);
 
     for garbage in ["{", "[]", "nonsense", "{\"email\": 1}"] {
-        let request = stranger.request(Method::POST, "/v1/sessions").header("Content-Type", "application/json");
+        let request =
+            stranger.request(Method::POST, "/v1/sessions").header("Content-Type", "application/json");
         let answer = stranger.send(request.body(garbage)).await;
         assert!(matches!(answer.status, 400 | 422), "{garbage}: {} {}", answer.status, answer.text);
         assert_eq!(answer.header("content-type"), "application/problem+json");
@@ -205,7 +214,8 @@ async fn bad_input_names_the_field_and_loses_nothing() {
 async fn a_refresh_token_works_once() {
     let server = Server::start().await;
     let buyer = server.buyer("bea").await;
-    let refresh = async |token: &Value| buyer.post("/v1/sessions/refresh", json!({"refreshToken": token})).await;
+    let refresh =
+        async |token: &Value| buyer.post("/v1/sessions/refresh", json!({"refreshToken": token})).await;
     let first = json!(buyer.refresh_token);
     let second = refresh(&first).await;
     let second = second.body["refreshToken"].clone();

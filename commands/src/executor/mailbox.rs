@@ -163,13 +163,17 @@ impl<D: Decider> Mailbox<D> {
         guard: &'a mut Option<Loaded<D::State>>,
     ) -> Result<&'a mut Loaded<D::State>, LoadError> {
         if guard.is_none() {
+            // Most streams that are new here are new altogether, and few are long enough for a snapshot.
+            let head = self.shared.log.stream_head(&self.stream).await?;
             let mut loaded = match &self.shared.snapshots {
-                Some(snapshots) => {
+                Some(snapshots) if head >= Some(SNAPSHOT_EVERY - 1) => {
                     snapshots.load::<D>(&self.stream, &*self.shared.log).await.unwrap_or_default()
                 }
-                None => Loaded::default(),
+                _ => Loaded::default(),
             };
-            loaded.catch_up::<D>(&*self.shared.log, &self.stream).await?;
+            if head.is_some() {
+                loaded.catch_up::<D>(&*self.shared.log, &self.stream).await?;
+            }
             *guard = Some(loaded);
         }
         Ok(guard.get_or_insert_default())

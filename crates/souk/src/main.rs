@@ -17,6 +17,10 @@ mod telemetry;
 mod views;
 mod wiring;
 
+/// Commands are many small allocations that end on other threads, at which the system's allocator is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     cli::run()
 }
