@@ -19,7 +19,7 @@ pub(super) async fn book(
 ) -> Result<(), ExecuteError<ShipmentError>> {
     let mut attempt = 0;
     loop {
-        let state = market.aggregates.shipments.read(shipment, ShipmentState::clone).await?.value;
+        let state = market.aggregates.shipments.seen(shipment, ShipmentState::clone).await?.value;
         let (ShipmentStatus::Requested, Some(request)) = (state.status, &state.request) else {
             return Ok(());
         };

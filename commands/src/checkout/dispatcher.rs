@@ -174,6 +174,9 @@ impl Dispatcher {
     }
 
     async fn place(&self, order: OrderId, cart_id: CartId, context: &Context) -> Outcome {
+        if self.market.aggregates.orders.seen(order, Option::is_some).await?.value {
+            return Ok(None);
+        }
         let cart = flows::checkout::checked_out(&self.market, cart_id).await.map_err(EffectError::Later)?;
         let Some(checkout) = cart else {
             return Err(EffectError::Never(format!("cart {cart_id} was not checked out")));
@@ -184,7 +187,7 @@ impl Dispatcher {
 
     async fn placed(&self, order: OrderId) -> Result<OrderPlaced, EffectError> {
         let read = |state: &Option<Order>| state.as_ref().map(|order| order.placed.clone());
-        let placed = self.market.aggregates.orders.read(order, read).await?.value;
+        let placed = self.market.aggregates.orders.seen(order, read).await?.value;
         placed.ok_or_else(|| EffectError::Later("the order is not placed yet".into()))
     }
 
@@ -222,7 +225,7 @@ impl Dispatcher {
             (None, Some(Ending::Committed)) => Some(Fact::ReservationCommitted { sku_id }),
             (None, None) => None,
         };
-        Ok(inventory.read(sku_id, known).await?.value)
+        Ok(inventory.seen(sku_id, known).await?.value)
     }
 
     async fn payment(&self, order: OrderId, command: PaymentCommand, context: &Context) -> Outcome {
@@ -250,7 +253,7 @@ impl Dispatcher {
             return Ok(None);
         }
         let seller_id = shipment.seller_id;
-        let status = shipments.read(shipment, |state: &ShipmentState| state.status).await?.value;
+        let status = shipments.seen(shipment, |state: &ShipmentState| state.status).await?.value;
         Ok(match status {
             ShipmentStatus::Ready | ShipmentStatus::Dispatched | ShipmentStatus::Delivered => {
                 Some(Fact::ShipmentReady { seller_id })

@@ -36,7 +36,7 @@ pub(super) async fn settle(
         let state = market
             .aggregates
             .payments
-            .read(order, PaymentState::clone)
+            .seen(order, PaymentState::clone)
             .await
             .map_err(|failure| SettlementError::Log(failure.into()))?
             .value;

@@ -35,6 +35,12 @@ struct Queue<D: Decider> {
     draining: bool,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Freshness {
+    Confirmed,
+    AsSeen,
+}
+
 pub(super) struct Mailbox<D: Decider> {
     stream: StreamName,
     shared: Arc<Shared>,
@@ -68,10 +74,16 @@ impl<D: Decider> Mailbox<D> {
         answer.await.unwrap_or_else(|_| Err(ExecuteError::Unavailable("the command was dropped".into())))
     }
 
-    pub(super) async fn read<R>(&self, view: impl FnOnce(&D::State) -> R) -> Result<Fresh<R>, LoadError> {
+    pub(super) async fn read<R>(
+        &self,
+        freshness: Freshness,
+        view: impl FnOnce(&D::State) -> R,
+    ) -> Result<Fresh<R>, LoadError> {
         let mut guard = self.loaded.lock().await;
         let loaded = self.load(&mut guard).await?;
-        self.confirm(loaded).await?;
+        if freshness == Freshness::Confirmed {
+            self.confirm(loaded).await?;
+        }
         Ok(Fresh { value: view(&loaded.state), revision: loaded.revision(), position: loaded.position() })
     }
 

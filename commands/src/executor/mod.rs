@@ -19,7 +19,10 @@ pub use self::{
     context::Context,
     snapshots::{SnapshotError, Snapshots},
 };
-use self::{loaded::LoadError, mailbox::Mailbox};
+use self::{
+    loaded::LoadError,
+    mailbox::{Freshness, Mailbox},
+};
 use crate::clock::Clock;
 
 /// What came of a command.
@@ -147,7 +150,17 @@ impl<D: Decider> Category<D> {
         id: D::Id,
         view: impl FnOnce(&D::State) -> R,
     ) -> Result<Fresh<R>, ReadFailure> {
-        Ok(self.mailbox(id).read(view).await?)
+        Ok(self.mailbox(id).read(Freshness::Confirmed, view).await?)
+    }
+
+    /// Looks at the state as this process has seen it last, at least as new as its own commands: enough to decide what
+    /// to send next, since a command that follows finds out if it was late.
+    pub async fn seen<R>(
+        &self,
+        id: D::Id,
+        view: impl FnOnce(&D::State) -> R,
+    ) -> Result<Fresh<R>, ReadFailure> {
+        Ok(self.mailbox(id).read(Freshness::AsSeen, view).await?)
     }
 }
 

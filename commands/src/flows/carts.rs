@@ -93,7 +93,7 @@ pub async fn set_line(
         let command = CartCommand::SetLines { account_id: account, number, lines: vec![line.clone()] };
         match market.aggregates.carts.execute(cart_id, command, context).await {
             Ok(done) => {
-                let cart = market.aggregates.carts.read(cart_id, CartState::clone).await?;
+                let cart = market.aggregates.carts.seen(cart_id, CartState::clone).await?;
                 let view = view(market, cart_id, cart.revision, &cart.value.lines).await?;
                 return Ok(Acknowledged::of(view, &done));
             }
