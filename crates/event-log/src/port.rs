@@ -69,7 +69,9 @@ pub trait EventLog: Send + Sync + 'static {
     /// Appends all events or none, and answers once they are durable.
     ///
     /// Repeats safely: if the events that follow `expected` have the same ids, the append succeeds again without a
-    /// second copy. An empty list is a conflict check only.
+    /// second copy, and answers the places they have. With [`Expected::Any`] that is known only while they are the last of
+    /// their stream. An empty list is a conflict check only; it answers where the stream's last event is (zeros if there
+    /// is none).
     async fn append(
         &self,
         stream: &StreamName,
@@ -90,7 +92,8 @@ pub trait EventLog: Send + Sync + 'static {
     fn read_all(&self, from: Position, filter: Filter, direction: Direction, limit: usize) -> EventStream;
 
     /// Events after the position (`None`: from the very first), first those that are there, then live ones, without
-    /// a gap or a double. It ends only with an error; a reader takes up again after the last position it saw.
+    /// a gap or a double. It ends only with an error; a reader takes up again after the last position it saw. A
+    /// position beyond the end of the log is [`ReadError::Corrupt`]: that reader followed another log.
     fn subscribe(&self, after: Option<Position>, filter: Filter) -> Subscription;
 
     /// Position of the last event of the log.

@@ -169,7 +169,7 @@ impl Reader {
                 Direction::Backward => (from.saturating_sub(span), from, "DESC"),
             };
             let sql = format!(
-                "SELECT {COLUMNS}, s.name FROM events e LEFT JOIN streams s ON s.id = e.stream_id
+                "SELECT {COLUMNS}, e.stream_id, s.name FROM events e LEFT JOIN streams s ON s.id = e.stream_id
                  WHERE e.position BETWEEN ?1 AND ?2{condition} ORDER BY e.position {order} LIMIT ?3"
             );
             let mut decoder = Decoder::new(self, connection);
@@ -331,29 +331,54 @@ fn revision_at(
 
 const COLUMNS: &str = "e.position, e.revision, e.kind_id, e.recorded_at, e.id, e.hash, e.data, e.metadata";
 
-/// Makes events of rows of [`COLUMNS`], with the stream's name as the ninth if it is not given.
+/// Makes events of rows of [`COLUMNS`], followed by the number and the name of the stream if it is not given.
 struct Decoder<'a> {
     reader: &'a Reader,
     connection: &'a Connection,
     kinds: Arc<Vec<Kind>>,
+    /// Names of streams, each at its number modulo [`STREAMS`].
+    streams: Vec<Option<(i64, StreamName)>>,
     events: Vec<Arc<Recorded>>,
     bytes: usize,
 }
 
+const STREAMS: usize = 256;
+
 impl<'a> Decoder<'a> {
     fn new(reader: &'a Reader, connection: &'a Connection) -> Self {
         let kinds = Arc::clone(&reader.kinds.read());
-        Self { reader, connection, kinds, events: Vec::new(), bytes: 0 }
+        Self { reader, connection, kinds, streams: Vec::new(), events: Vec::new(), bytes: 0 }
     }
 
     /// Takes a row; says whether the page has become big.
     fn push(&mut self, row: &Row<'_>, stream: Option<&StreamName>) -> Result<bool, ReadError> {
         let kind = row.get::<_, i64>(2).map_err(failed)?;
         let event_type = self.event_type(kind)?;
+        let stream = match stream {
+            Some(stream) => stream.clone(),
+            None => self.stream(row).map_err(failed)?,
+        };
         let event = decode(row, stream, event_type).map_err(failed)?;
         self.bytes += event.data.len() + event.metadata.len();
         self.events.push(Arc::new(event));
         Ok(self.bytes >= PAGE_BYTES)
+    }
+
+    /// The name of the row's stream; events of one stream that stand near each other share it.
+    fn stream(&mut self, row: &Row<'_>) -> rusqlite::Result<StreamName> {
+        let id: i64 = row.get(8)?;
+        if self.streams.is_empty() {
+            self.streams.resize(STREAMS, None);
+        }
+        let place = &mut self.streams[id as usize % STREAMS];
+        if let Some((known, name)) = place
+            && *known == id
+        {
+            return Ok(name.clone());
+        }
+        let name = StreamName::stored(row.get_ref(9)?.as_str()?);
+        *place = Some((id, name.clone()));
+        Ok(name)
     }
 
     fn event_type(&mut self, kind: i64) -> Result<Arc<str>, ReadError> {
@@ -367,11 +392,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-fn decode(row: &Row<'_>, stream: Option<&StreamName>, event_type: Arc<str>) -> rusqlite::Result<Recorded> {
-    let stream = match stream {
-        Some(stream) => stream.clone(),
-        None => StreamName::stored(row.get_ref(8)?.as_str()?),
-    };
+fn decode(row: &Row<'_>, stream: StreamName, event_type: Arc<str>) -> rusqlite::Result<Recorded> {
     let recorded_at = row.get(3)?;
     Ok(Recorded {
         id: Uuid::from_bytes(row.get(4)?),

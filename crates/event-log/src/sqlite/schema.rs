@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig};
 
 use super::{
     OpenError,
@@ -66,9 +66,9 @@ CREATE VIEW all_streams AS                -- every stream with the number of its
     FROM streams s;
 ";
 
-/// Pages of the write-ahead log after which a commit also copies it into the file. More of them copy a page that
-/// many commits touched less often; fewer keep the pause of the unlucky commit short.
-const CHECKPOINT_PAGES: i64 = 4_000;
+/// Pages of the write-ahead log after which a commit also copies it into the file: 4 MiB, so that the unlucky commit
+/// takes some milliseconds longer. As events are only added, collecting more would save next to no copying.
+const CHECKPOINT_PAGES: i64 = 1_000;
 
 /// Kilobytes of page cache for the writer: the upper levels of the two indexes of a file with millions of streams.
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
@@ -121,7 +121,7 @@ fn try_open_writer(path: &Path) -> Result<Connection, OpenError> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    connection.set_prepared_statement_cache_capacity(32);
+    keep_plans(&connection)?;
 
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if !check_format(&transaction)? {
@@ -156,8 +156,15 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(5))?;
-    connection.set_prepared_statement_cache_capacity(64);
+    keep_plans(&connection)?;
     Ok(connection)
+}
+
+/// Statements are prepared once. Without the second setting this build of SQLite plans a query anew whenever the value
+/// of a range is bound, which takes as long as reading a short stream.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
 }
 
 pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
