@@ -1,13 +1,15 @@
 //! How many events a second the read models in PostgreSQL take in, all of them together, over a made-up log in SQLite
 //! shaped like the orders benchmark: some twenty events for an order.
 //!
-//! `cargo run --release -p souk-projections --example throughput -- DATABASE_URL [ORDERS] [ORDERS_A_SECOND]`. The
-//! database is taken to be empty. With a rate the events are appended while the projectors run, and how long they
-//! stay behind is printed.
+//! `cargo run --release -p souk-projections --example throughput -- [ORDERS] [ORDERS_A_SECOND]` on a private PostgreSQL
+//! as `souk serve` runs it. With a rate the events are appended while the projectors run, and how long they stay behind
+//! is printed.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that fails has failed")]
 
 use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,6 +29,7 @@ use souk_domain::{
 use souk_event_log::{
     EventLog, Expected, Metadata, NewEvent, SqliteLog, StreamName, event_id, sqlite::Options,
 };
+use souk_local_postgres::LocalPostgres;
 use souk_projections::{Projections, read_models};
 use sqlx::postgres::PgConnectOptions;
 use tokio::task::JoinSet;
@@ -38,10 +41,14 @@ const SKUS: u128 = 1_000;
 #[tokio::main]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
-    let database: PgConnectOptions = arguments.next().expect("DATABASE_URL").parse().unwrap();
     let orders: u64 = arguments.next().map_or(10_000, |orders| orders.parse().unwrap());
     let rate: Option<u64> = arguments.next().map(|rate| rate.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
+    // The user who runs PostgreSQL has to get through.
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).unwrap();
+    let postgres =
+        LocalPostgres::start(&directory.path().join("postgres"), Default::default()).await.unwrap();
+    let database: PgConnectOptions = postgres.url().parse().unwrap();
     let log = SqliteLog::open(&directory.path().join("log"), Options::default()).unwrap();
 
     for n in 0..SKUS {
@@ -54,6 +61,7 @@ async fn main() {
         let projections = Projections::start(log.clone(), database, read_models(), None);
         projections.ready(Duration::from_secs(10)).await.unwrap();
         live(&log, &projections, orders, rate).await;
+        postgres.stop().await.unwrap();
         return;
     }
     let mut tasks = JoinSet::new();
@@ -75,6 +83,7 @@ async fn main() {
     let seconds = started.elapsed().as_secs_f64();
     println!("{:.0} events/s over all read models, from nothing to served", (head + 1) as f64 / seconds);
     projections.shutdown().await;
+    postgres.stop().await.unwrap();
 }
 
 /// Offers a steady load, and asks now and then how long the views are behind.
