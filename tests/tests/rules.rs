@@ -1,7 +1,5 @@
 //! What nobody may do, what may be repeated, and what bad input gets.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
