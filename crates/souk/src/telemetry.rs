@@ -19,7 +19,7 @@ const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512
 /// `SOUK_LOG`, or `RUST_LOG`, says which lines are shown.
 pub(crate) fn init() {
     let wanted = std::env::var("SOUK_LOG").or_else(|_| std::env::var("RUST_LOG"));
-    let filter = EnvFilter::new(wanted.as_deref().unwrap_or("info,sqlx=warn,tantivy=warn"));
+    let filter = EnvFilter::new(wanted.as_deref().unwrap_or("info,sqlx=error,tantivy=warn"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
         lines.with_target(false).compact().init();

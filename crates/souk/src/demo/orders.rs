@@ -84,7 +84,7 @@ pub(super) async fn place(buyer: &Session) -> anyhow::Result<Vec<Order>> {
     let known = buyer.orders().await?;
     let scenarios = scenarios();
     let progress = Progress::new("orders", scenarios.len() as u64);
-    let mut placed = Vec::new();
+    let (mut placed, mut placed_now) = (Vec::new(), false);
     for scenario in &scenarios {
         let order = match known.iter().find(|order| scenario.is_end_of(order)) {
             Some(order) => order.clone(),
@@ -95,8 +95,10 @@ pub(super) async fn place(buyer: &Session) -> anyhow::Result<Vec<Order>> {
         placed.push(order);
         progress.add(1);
     }
-    // What the last cancelled order put back.
-    empty_cart(buyer, None).await?;
+    if placed_now {
+        // What the last cancelled order put back.
+        empty_cart(buyer, None).await?;
+    }
     progress.finish();
     Ok(placed)
 }
