@@ -41,8 +41,9 @@ impl Target {
     /// A server of our own: nothing in it, and nothing left of it.
     pub(super) async fn start() -> anyhow::Result<Self> {
         // Where a target folder is there is room, and no memory pretends to be a disk; root's PostgreSQL has to get in.
-        let folder =
-            tempfile::Builder::new().prefix("souk-bench-").permissions(open_to_pass()).tempdir_in(place())?;
+        let folder = tempfile::Builder::new().prefix("souk-bench-").tempdir_in(place())?;
+        // Said outright: this program's umask leaves nothing to others.
+        std::fs::set_permissions(folder.path(), open_to_pass())?;
         let data = DataDir::new(&folder.path().join("data"));
         let errors = File::create(folder.path().join("server.log"))?;
         let mut child = Command::new(std::env::current_exe()?)
