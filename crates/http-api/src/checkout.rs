@@ -9,11 +9,15 @@ use axum::{
     response::Response,
 };
 use serde::{Deserialize, Serialize};
-use souk_commands::flows::{
-    checkout::{self, Address, CheckedOut, CheckoutRequest},
-    orders,
+use souk_commands::{
+    Fresh,
+    flows::{
+        checkout::{self, Address, CheckedOut, CheckoutRequest},
+        orders,
+    },
 };
 use souk_domain::order::{CancelReason, OrderStatus};
+use souk_event_log::Position;
 use souk_gateways::{PaymentDetails, Secret};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -177,12 +181,12 @@ pub(crate) async fn check_out(
     let done = api
         .run(async move { checkout::check_out(&market, &context, buyer.account, request).await })
         .await??;
-    let (answer, status) = match prefer.wait {
+    let (answer, position, status) = match prefer.wait {
         Some(wait) => ending(&api, done.value, wait).await,
-        None => (OrderAccepted::of(done.value), StatusCode::ACCEPTED),
+        None => (OrderAccepted::of(done.value), None, StatusCode::ACCEPTED),
     };
     let location = format!("/v1/orders/{}", answer.order_id);
-    let mut response = acknowledged(status, done.position, answer);
+    let mut response = acknowledged(status, position.max(done.position), answer);
     response.headers_mut().insert(header::LOCATION, header_value(&location)?);
     if let Some(wait) = prefer.wait {
         response
@@ -198,31 +202,33 @@ impl OrderAccepted {
     }
 }
 
-/// How the order stands when the checkout has ended, or at the end of the wait. What cannot be read now is told as it
-/// was accepted: the order is placed, whatever else happens.
-async fn ending(api: &Api, accepted: CheckedOut, wait: Duration) -> (OrderAccepted, StatusCode) {
+/// How the order stands when the checkout has ended, or at the end of the wait, and from which position on views know
+/// it. What cannot be read now is told as it was accepted: the order is placed, whatever else happens.
+async fn ending(
+    api: &Api,
+    accepted: CheckedOut,
+    wait: Duration,
+) -> (OrderAccepted, Option<Position>, StatusCode) {
     let mut watch = api.hub.watch(accepted.order_id);
-    let mut answer = standing(api, accepted).await;
+    let (mut answer, mut position) = standing(api, accepted).await;
     if !answer.status.is_final() {
         tokio::select! {
             () = watch.ended() => {}
             () = tokio::time::sleep(wait) => {}
             () = api.stop.cancelled() => {}
         }
-        answer = standing(api, accepted).await;
+        (answer, position) = standing(api, accepted).await;
     }
     let status = if answer.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    (answer, status)
+    (answer, position, status)
 }
 
-async fn standing(api: &Api, accepted: CheckedOut) -> OrderAccepted {
-    let order = orders::find(&api.market, accepted.order_id).await.ok().and_then(|fresh| fresh.value);
-    match order {
-        Some(order) => {
-            OrderAccepted { order_id: accepted.order_id.0, status: order.status, reason: order.reason }
-        }
-        None => OrderAccepted::of(accepted),
-    }
+async fn standing(api: &Api, accepted: CheckedOut) -> (OrderAccepted, Option<Position>) {
+    let Ok(Fresh { value: Some(order), position, .. }) = orders::find(&api.market, accepted.order_id).await
+    else {
+        return (OrderAccepted::of(accepted), None);
+    };
+    (OrderAccepted { order_id: accepted.order_id.0, status: order.status, reason: order.reason }, position)
 }
 
 pub(crate) fn header_value(text: &str) -> Result<HeaderValue, Problem> {

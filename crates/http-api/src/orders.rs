@@ -342,17 +342,25 @@ fn is_booked(status: ShipmentStatus) -> bool {
     matches!(status, ShipmentStatus::Ready | ShipmentStatus::Dispatched | ShipmentStatus::Delivered)
 }
 
-/// Who has just placed the order sees it, even if the view has not seen it yet.
+/// The order as the view has it, which is given a moment to see what the log has seen. While the log is out of reach, the
+/// view is what there is.
 async fn find(api: &Api, order: OrderId) -> Result<Option<OrderView>, Problem> {
-    if let Some(found) = view::order(&api.pool, order).await? {
-        return Ok(Some(found));
+    let found = view::order(&api.pool, order).await?;
+    let fresh = match (flow::find(&api.market, order).await, &found) {
+        (Ok(fresh), _) => fresh,
+        (Err(_), Some(_)) => return Ok(found),
+        (Err(failure), None) => return Err(failure.into()),
+    };
+    let Some(position) =
+        fresh.position.filter(|_| fresh.revision > found.as_ref().map(|order| order.revision))
+    else {
+        return Ok(found);
+    };
+    match (api.projections.wait_for(answer::view::ORDERS, position, SHORT_PATIENCE).await, found) {
+        (Err(_), Some(found)) => Ok(Some(found)),
+        (Err(_), None) => Err(Problem::new(Kind::Behind).retry_after(1)),
+        (Ok(()), _) => Ok(view::order(&api.pool, order).await?),
     }
-    let fresh = flow::find(&api.market, order).await?;
-    let (Some(_), Some(position)) = (fresh.value, fresh.position) else { return Ok(None) };
-    if api.projections.wait_for(answer::view::ORDERS, position, SHORT_PATIENCE).await.is_err() {
-        return Err(Problem::new(Kind::Behind).retry_after(1));
-    }
-    Ok(view::order(&api.pool, order).await?)
 }
 
 #[derive(Serialize, ToSchema)]

@@ -106,9 +106,22 @@ fn expectation(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let message = message.rsplit_once(" at line ").map_or(&*message, |(message, _)| message);
     match message.rsplit_once(", expected ") {
-        Some((_, expected)) => format!("This must be {}.", expected.trim_start_matches("struct ")),
+        Some((_, expected)) => format!("This must be {}.", named(expected)),
         None if message.starts_with("duplicate field") => "This stands twice.".to_owned(),
         None => "This has the wrong type.".to_owned(),
+    }
+}
+
+/// Serde speaks of Rust's types.
+fn named(expected: &str) -> &str {
+    match expected {
+        "i64" | "u64" | "u32" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
     }
 }
 
@@ -132,7 +145,7 @@ mod tests {
     fn a_wrong_type_is_named_and_not_repeated() {
         let problem = parse::<Outer>(br#"{"inner":{"count":"4242424242424242"}}"#).unwrap_err();
         assert_eq!(problem.kind(), Kind::Malformed);
-        assert_eq!(problem.errors(), [FieldError::new("inner.count", "This must be i64.")]);
+        assert_eq!(problem.errors(), [FieldError::new("inner.count", "This must be a whole number.")]);
     }
 
     #[test]

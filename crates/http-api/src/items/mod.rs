@@ -232,9 +232,17 @@ pub(crate) async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     api.see(&[view::CATALOGUE, view::STOCK], min).await?;
-    let row = find(&api, item).await?.ok_or_else(|| Problem::not_found("item"))?;
-    let mine = |person: &Person| person.account == row.listing.seller_id || person.is(Role::Admin);
-    let mine = visitor.as_ref().is_some_and(mine);
+    let row = catalogue::item(&api.pool, item).await?;
+    let mine = |row: &ItemRow| {
+        let mine = |person: &Person| person.account == row.listing.seller_id || person.is(Role::Admin);
+        visitor.as_ref().is_some_and(mine)
+    };
+    let row = match row {
+        Some(row) if !mine(&row) => Some(row),
+        row => latest(&api, item, row).await?,
+    };
+    let row = row.ok_or_else(|| Problem::not_found("item"))?;
+    let mine = mine(&row);
     if row.listing.withdrawn && !mine {
         return Err(Problem::not_found("item"));
     }
@@ -252,17 +260,23 @@ pub(crate) async fn show(
     Ok(response)
 }
 
-/// Who has just listed the item sees it, even if the view has not seen it yet.
-async fn find(api: &Api, item: ItemId) -> Result<Option<ItemRow>, Problem> {
-    if let Some(row) = catalogue::item(&api.pool, item).await? {
-        return Ok(Some(row));
+/// For its seller, and for who was told of an item that is not in the view yet: what the view says when it has seen what
+/// the log has seen. Everybody else is answered by the view alone.
+async fn latest(api: &Api, item: ItemId, found: Option<ItemRow>) -> Result<Option<ItemRow>, Problem> {
+    let fresh = match (api.market.aggregates.items.read(item, |_| ()).await, &found) {
+        (Ok(fresh), _) => fresh,
+        (Err(_), Some(_)) => return Ok(found),
+        (Err(failure), None) => return Err(failure.into()),
+    };
+    let Some(position) = fresh.position.filter(|_| fresh.revision > found.as_ref().map(|row| row.revision))
+    else {
+        return Ok(found);
+    };
+    match (api.projections.wait_for(view::CATALOGUE, position, SHORT_PATIENCE).await, found) {
+        (Err(_), Some(found)) => Ok(Some(found)),
+        (Err(_), None) => Err(Problem::new(Kind::Behind).retry_after(1)),
+        (Ok(()), _) => Ok(catalogue::item(&api.pool, item).await?),
     }
-    let fresh = api.market.aggregates.items.read(item, Option::is_some).await?;
-    let Some(position) = fresh.position.filter(|_| fresh.value) else { return Ok(None) };
-    if api.projections.wait_for(view::CATALOGUE, position, SHORT_PATIENCE).await.is_err() {
-        return Err(Problem::new(Kind::Behind).retry_after(1));
-    }
-    Ok(catalogue::item(&api.pool, item).await?)
 }
 
 fn caller(person: &Person) -> Caller {
