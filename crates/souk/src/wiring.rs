@@ -37,6 +37,10 @@ use crate::{
 
 /// Connections for queries and the vault; projectors have their own.
 const POOL: u32 = 24;
+/// How long a server waits for one of them: whoever asks over HTTP would rather hear that there is none.
+const IMPATIENT: Duration = Duration::from_secs(10);
+/// How long an import does.
+const PATIENT: Duration = Duration::from_mins(5);
 /// Tries of one effect of a checkout before an operator has to look.
 const ATTEMPTS: u32 = 12;
 /// How long to wait for the PostgreSQL of a server that has only just started.
@@ -69,14 +73,14 @@ impl Site {
                 data.path().display()
             ),
         };
-        Self::open(config, data, lock, other).await
+        Self::open(config, data, lock, other, PATIENT).await
     }
 
     /// Alone, or not at all.
     pub(crate) async fn enter_alone(config: &Config, occupant: &Occupant) -> anyhow::Result<Self> {
         let data = DataDir::new(&config.data_dir);
         let lock = data.enter_alone(occupant)?;
-        Self::open(config, data, Some(lock), None).await
+        Self::open(config, data, Some(lock), None, IMPATIENT).await
     }
 
     async fn open(
@@ -84,6 +88,7 @@ impl Site {
         data: DataDir,
         lock: Option<Lock>,
         other: Option<Occupant>,
+        patience: Duration,
     ) -> anyhow::Result<Self> {
         // While PostgreSQL starts, the log is opened.
         let opening = tokio::task::spawn_blocking({
@@ -94,7 +99,7 @@ impl Site {
         let log = opening.await?.with_context(|| format!("the event log {}", data.log().display()))?;
         let pool = PgPoolOptions::new()
             .max_connections(POOL)
-            .acquire_timeout(Duration::from_secs(10))
+            .acquire_timeout(patience)
             .connect_lazy_with(database.clone());
         Ok(Self { config: config.clone(), data, lock, other, postgres, database, pool, log })
     }

@@ -89,6 +89,7 @@ pub(super) async fn place(buyer: &Session) -> anyhow::Result<Vec<Order>> {
         let order = match known.iter().find(|order| scenario.is_end_of(order)) {
             Some(order) => order.clone(),
             None => {
+                placed_now = true;
                 scenario.play(buyer).await.with_context(|| format!("the order that ends {}", scenario.end))?
             }
         };

@@ -23,7 +23,12 @@ use souk_commands::{
     Context, Market,
     flows::{accounts, checkout::Address, imports, orders},
 };
-use souk_domain::{AccountId, Currency, Money, OrderId, account::Role, order::OrderLine, order::OrderStatus};
+use souk_domain::{
+    AccountId, Currency, Money, OrderId,
+    account::{Role, Standing},
+    order::OrderLine,
+    order::OrderStatus,
+};
 use souk_event_log::{Direction, Filter};
 use souk_gateways::sandbox::Script;
 use uuid::Uuid;
@@ -109,11 +114,19 @@ async fn customers(market: &Arc<Market>, sheet: &Sheet) -> anyhow::Result<()> {
         *seen = invoice.date.min(*seen);
     }
     let progress = Progress::new("customers", first_seen.len() as u64);
+    // All keys in a few statements instead of one each.
+    let people: Vec<_> = first_seen.keys().map(|customer| account(*customer)).collect();
+    for people in people.chunks(1_000) {
+        market.vault.ensure_keys(people).await?;
+    }
     let each = first_seen.into_iter().map(|(customer, since)| {
         let (market, account, name) = (Arc::clone(market), account(customer), name(customer));
         tokio::spawn(async move {
-            let context = context(Uuid::new_v5(&account.0, b"register"), Some(since));
-            accounts::register_without_login(&market, &context, account, &name, Role::Buyer).await
+            if accounts::find(&market, account).await?.value.standing == Standing::Unknown {
+                let context = context(Uuid::new_v5(&account.0, b"register"), Some(since));
+                accounts::register_without_login(&market, &context, account, &name, Role::Buyer).await?;
+            }
+            anyhow::Ok(())
         })
     });
     let mut registered = stream::iter(each).buffer_unordered(WIDE);
