@@ -288,6 +288,15 @@ mod tests {
         assert_eq!(names.len(), Kind::ALL.len());
     }
 
+    #[test]
+    fn every_type_is_documented() {
+        let page = include_str!("../../../docs/http.md");
+        for kind in Kind::ALL {
+            let (status, name, _) = kind.facts();
+            assert!(page.contains(&format!("| {} | `{name}` |", status.as_u16())), "{name}");
+        }
+    }
+
     #[tokio::test]
     async fn a_problem_names_every_field_and_what_else_belongs_to_it() {
         let problem =
