@@ -86,10 +86,11 @@ pub(super) async fn place(buyer: &Session) -> anyhow::Result<Vec<Order>> {
     let progress = Progress::new("orders", scenarios.len() as u64);
     let (mut placed, mut placed_now) = (Vec::new(), false);
     for scenario in &scenarios {
-        let order = match known.iter().find(|order| scenario.is_end_of(order)) {
+        let known = known.iter().find(|order| scenario.is_end_of(order));
+        placed_now |= known.is_none();
+        let order = match known {
             Some(order) => order.clone(),
             None => {
-                placed_now = true;
                 scenario.play(buyer).await.with_context(|| format!("the order that ends {}", scenario.end))?
             }
         };
