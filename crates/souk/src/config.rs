@@ -148,9 +148,6 @@ impl Config {
         let database = given(&common.database_url).map(|url| database(&url)).transpose()?;
         let master_key = given(&common.master_key).map(|key| key.parse()).transpose();
         let master_key = master_key.map_err(|error| ConfigError::new("--master-key", error))?;
-        if common.data_dir.as_os_str().is_empty() {
-            return Err(ConfigError::new("--data-dir", "it is empty"));
-        }
         let serve = serve.map_or_else(|| Ok(ServeConfig::default()), ServeConfig::new)?;
         Ok(Self {
             data_dir: common.data_dir.clone(),
@@ -244,7 +241,6 @@ mod tests {
             (&["--checkout-deadline", "0s"], "--checkout-deadline"),
             (&["--listen", "127.0.0.1:1", "--metrics-listen", "127.0.0.1:1"], "--metrics-listen"),
             (&["--sandbox", "no/such/file.json"], "--sandbox"),
-            (&["--data-dir", ""], "--data-dir"),
         ];
         for (arguments, field) in cases {
             assert_eq!(config(arguments).expect_err("wrong").field, *field, "{arguments:?}");
