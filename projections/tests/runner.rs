@@ -1,6 +1,8 @@
 //! What the runner promises: the same content however it is interrupted, generations side by side, and one projector's
 //! trouble staying its own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use std::{
@@ -13,7 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::json;
-use souk_event_log::{EventLog, Filter, Recorded, StreamName};
+use souk_event_log::{Filter, Recorded, StreamName};
 use souk_projections::{
     Projections, Projector, ProjectorState, ProjectorStatus, Timeout, orders, read_models,
     runner::{ApplyError, RebuildError},

@@ -1,5 +1,7 @@
 //! The projector of the search index, over a real index and logs with and without a memory.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -31,47 +31,47 @@ use souk_projections::{Projections, Projector, read_models};
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub fn start_of_time() -> DateTime<Utc> {
+pub(crate) fn start_of_time() -> DateTime<Utc> {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
 
 /// A log whose clock goes on by a second with each event.
-pub fn memory_log() -> Arc<MemoryLog> {
+pub(crate) fn memory_log() -> Arc<MemoryLog> {
     let seconds = AtomicI64::new(0);
     Arc::new(MemoryLog::new(Arc::new(move || {
         start_of_time() + TimeDelta::seconds(seconds.fetch_add(1, Ordering::Relaxed))
     })))
 }
 
-pub struct World {
-    pub log: Arc<dyn EventLog>,
-    pub database: TestDatabase,
-    pub pool: PgPool,
+pub(crate) struct World {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) database: TestDatabase,
+    pub(crate) pool: PgPool,
     commands: AtomicU64,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::on(memory_log()).await
     }
 
-    pub async fn on(log: Arc<dyn EventLog>) -> Self {
+    pub(crate) async fn on(log: Arc<dyn EventLog>) -> Self {
         let database = TestPostgres::shared().await.database().await;
         let pool = database.pool().await;
         Self { log, database, pool, commands: AtomicU64::new(0) }
     }
 
-    pub fn start(&self) -> Projections {
+    pub(crate) fn start(&self) -> Projections {
         self.start_with(read_models())
     }
 
-    pub fn start_with(&self, projectors: Vec<Arc<dyn Projector>>) -> Projections {
+    pub(crate) fn start_with(&self, projectors: Vec<Arc<dyn Projector>>) -> Projections {
         Projections::start(Arc::clone(&self.log), self.database.options(), projectors, None)
     }
 
-    pub async fn append_raw(
+    pub(crate) async fn append_raw(
         &self,
         stream: StreamName,
         event_type: &str,
@@ -80,11 +80,11 @@ impl World {
         self.write(stream, vec![(event_type.to_owned(), 1, serde_json::to_vec(&data).unwrap())], None).await
     }
 
-    pub async fn append<E: DomainEvent>(&self, stream: StreamName, events: Vec<E>) -> Position {
+    pub(crate) async fn append<E: DomainEvent>(&self, stream: StreamName, events: Vec<E>) -> Position {
         self.append_at(stream, events, None).await
     }
 
-    pub async fn append_at<E: DomainEvent>(
+    pub(crate) async fn append_at<E: DomainEvent>(
         &self,
         stream: StreamName,
         events: Vec<E>,
@@ -116,17 +116,17 @@ impl World {
         self.log.append(&stream, Expected::Any, events.collect()).await.unwrap().position
     }
 
-    pub async fn register(&self, id: AccountId, role: Role) -> Position {
+    pub(crate) async fn register(&self, id: AccountId, role: Role) -> Position {
         let registered =
             AccountRegistered { role, email: Some(sealed(id, "email")), display_name: sealed(id, "name") };
         self.append(StreamName::new("account", id), vec![AccountEvent::from(registered)]).await
     }
 
-    pub async fn list(&self, item: &Offer) -> Position {
+    pub(crate) async fn list(&self, item: &Offer) -> Position {
         self.append(StreamName::new("item", item.id), vec![ItemEvent::from(item.listed())]).await
     }
 
-    pub async fn receive(&self, item: &Offer, quantity: u32) -> Position {
+    pub(crate) async fn receive(&self, item: &Offer, quantity: u32) -> Position {
         let received = StockReceived {
             item_id: item.id,
             seller_id: item.seller,
@@ -137,24 +137,30 @@ impl World {
         self.stock(item.sku_id(), vec![received.into()]).await
     }
 
-    pub async fn stock(&self, sku: SkuId, events: Vec<InventoryEvent>) -> Position {
+    pub(crate) async fn stock(&self, sku: SkuId, events: Vec<InventoryEvent>) -> Position {
         self.append(StreamName::new("inventory", sku), events).await
     }
 
-    pub async fn order(&self, id: OrderId, event: impl Into<OrderEvent>) -> Position {
+    pub(crate) async fn order(&self, id: OrderId, event: impl Into<OrderEvent>) -> Position {
         self.append(StreamName::new("order", id), vec![event.into()]).await
     }
 
-    pub async fn checkout(&self, id: OrderId, event_type: &str, data: serde_json::Value) -> Position {
+    pub(crate) async fn checkout(&self, id: OrderId, event_type: &str, data: serde_json::Value) -> Position {
         self.append_raw(StreamName::new("checkout", id), event_type, data).await
     }
 
-    pub async fn place(&self, id: OrderId, buyer: AccountId, lines: Vec<OrderLine>) -> Position {
+    pub(crate) async fn place(&self, id: OrderId, buyer: AccountId, lines: Vec<OrderLine>) -> Position {
         self.order(id, placed(buyer, lines)).await
     }
 
     /// All that happens to an order of one unit each, up to its end or just before the step that is named.
-    pub async fn buy(&self, id: OrderId, buyer: AccountId, offers: &[&Offer], ending: Ending) -> Position {
+    pub(crate) async fn buy(
+        &self,
+        id: OrderId,
+        buyer: AccountId,
+        offers: &[&Offer],
+        ending: Ending,
+    ) -> Position {
         let lines: Vec<_> = offers.iter().map(|offer| offer.line(1)).collect();
         let total = souk_domain::order::total(&lines).unwrap().unwrap();
         let started = json!({ "cartId": Uuid::nil(), "buyerId": buyer, "reservations": [], "sellers": [],
@@ -210,7 +216,7 @@ impl World {
     }
 
     /// Some of everything; returns the last position.
-    pub async fn history(&self, orders: u128) -> Position {
+    pub(crate) async fn history(&self, orders: u128) -> Position {
         let offers: Vec<_> = (0..5).map(Offer::nth).collect();
         for offer in &offers {
             self.register(offer.seller, Role::Seller).await;
@@ -232,7 +238,7 @@ impl World {
     }
 
     /// Waits until every read model has seen the position.
-    pub async fn settle(&self, projections: &Projections, position: Position) {
+    pub(crate) async fn settle(&self, projections: &Projections, position: Position) {
         for model in read_models() {
             projections
                 .wait_for(model.name(), position, PATIENCE)
@@ -242,7 +248,7 @@ impl World {
     }
 
     /// All rows of all views, as text.
-    pub async fn dump(&self) -> Vec<String> {
+    pub(crate) async fn dump(&self) -> Vec<String> {
         let views: Vec<String> = sqlx::query_scalar(
             "SELECT viewname::text FROM pg_views WHERE schemaname = 'views' ORDER BY viewname",
         )
@@ -261,7 +267,7 @@ impl World {
     }
 
     /// Drops every trace of the views.
-    pub async fn drop_views(&self) {
+    pub(crate) async fn drop_views(&self) {
         let schemas: Vec<String> =
             sqlx::query_scalar("SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^views'")
                 .fetch_all(&self.pool)
@@ -275,7 +281,7 @@ impl World {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// Still waiting for its payment.
     Paying,
     Declined,
@@ -283,14 +289,14 @@ pub enum Ending {
 }
 
 /// An item of one SKU.
-pub struct Offer {
-    pub id: ItemId,
-    pub seller: AccountId,
-    pub sku: Sku,
+pub(crate) struct Offer {
+    pub(crate) id: ItemId,
+    pub(crate) seller: AccountId,
+    pub(crate) sku: Sku,
 }
 
 impl Offer {
-    pub fn nth(n: u128) -> Self {
+    pub(crate) fn nth(n: u128) -> Self {
         Self {
             id: ItemId(Uuid::from_u128(0x1000 + n)),
             seller: account(0x50 + n % 3),
@@ -298,11 +304,11 @@ impl Offer {
         }
     }
 
-    pub fn sku_id(&self) -> SkuId {
+    pub(crate) fn sku_id(&self) -> SkuId {
         SkuId::of(self.seller, &self.sku)
     }
 
-    pub fn listed(&self) -> ItemListed {
+    pub(crate) fn listed(&self) -> ItemListed {
         let variant = Variant {
             sku_id: self.sku_id(),
             sku: self.sku.clone(),
@@ -318,7 +324,7 @@ impl Offer {
         ItemListed { seller_id: self.seller, sku: self.sku.clone(), details, variants: vec![variant] }
     }
 
-    pub fn line(&self, quantity: u32) -> OrderLine {
+    pub(crate) fn line(&self, quantity: u32) -> OrderLine {
         OrderLine {
             item_id: self.id,
             seller_id: self.seller,
@@ -331,7 +337,7 @@ impl Offer {
     }
 }
 
-pub fn placed(buyer: AccountId, lines: Vec<OrderLine>) -> OrderPlaced {
+pub(crate) fn placed(buyer: AccountId, lines: Vec<OrderLine>) -> OrderPlaced {
     OrderPlaced {
         buyer_id: buyer,
         cart_id: CartId::nth(buyer, 1),
@@ -342,14 +348,14 @@ pub fn placed(buyer: AccountId, lines: Vec<OrderLine>) -> OrderPlaced {
     }
 }
 
-pub fn ship_to(buyer: AccountId) -> ShipTo {
+pub(crate) fn ship_to(buyer: AccountId) -> ShipTo {
     ShipTo { country: "GB".into(), address: sealed(buyer, "address") }
 }
 
-pub fn account(n: u128) -> AccountId {
+pub(crate) fn account(n: u128) -> AccountId {
     AccountId(Uuid::from_u128(n))
 }
 
-pub fn order_id(n: u128) -> OrderId {
+pub(crate) fn order_id(n: u128) -> OrderId {
     OrderId(Uuid::from_u128(0x0dde_0000 + n))
 }
