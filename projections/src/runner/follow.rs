@@ -95,8 +95,7 @@ impl Follower<'_> {
                 if !std::mem::replace(&mut analyzed, true) {
                     self.generation.analyze(self.connection).await?;
                 }
-                let head = self.log.head().await?;
-                if self.generation.take_over(self.connection, seen, head).await? {
+                if self.generation.take_over(self.connection, seen, self.log).await? {
                     return Ok(());
                 }
                 wake = Some(Instant::now() + TAKE_OVER_EVERY);

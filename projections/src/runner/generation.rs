@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Row, Transaction, postgres::PgConnectOptions};
 
-use souk_event_log::Position;
+use souk_event_log::{EventLog, Position};
 
 use super::Projector;
 
@@ -221,9 +221,9 @@ impl Generation {
         &self,
         connection: &mut PgConnection,
         position: Option<Position>,
-        head: Option<Position>,
+        log: &dyn EventLog,
     ) -> Result<bool, sqlx::Error> {
-        match self.try_take_over(connection, position, head).await {
+        match self.try_take_over(connection, position, log).await {
             // lock_not_available
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => Ok(false),
             result => result,
@@ -234,7 +234,7 @@ impl Generation {
         &self,
         connection: &mut PgConnection,
         position: Option<Position>,
-        head: Option<Position>,
+        log: &dyn EventLog,
     ) -> Result<bool, sqlx::Error> {
         let mut transaction = connection.begin().await?;
         run(&mut transaction, TAKE_OVER_PATIENCE.to_owned()).await?;
@@ -247,8 +247,12 @@ impl Generation {
         .fetch_optional(&mut *transaction)
         .await?;
         let served = served.flatten().map(|position| position as Position);
-        if served > position && served <= head {
-            return Ok(false);
+        if served > position {
+            // Only a view of a log that is gone may be left behind; asked now, since the log moves on meanwhile.
+            let Ok(head) = log.head().await else { return Ok(false) };
+            if served <= head {
+                return Ok(false);
+            }
         }
         let replaced: Vec<i32> = sqlx::query_scalar(
             "DELETE FROM views.projections WHERE name = $1 AND generation <> $2 AND (served OR version <= $3)
