@@ -10,17 +10,15 @@ use tantivy::TantivyDocument;
 use tantivy::schema::OwnedValue;
 use uuid::Uuid;
 
-use crate::schema::Fields;
+use crate::schema::{Fields, Key};
 use crate::suggest;
-use crate::text::{clip, fold, squash, strip_html};
+use crate::text::{fold, strip_html};
 
 /// Between the names of a category's path, in filters and facets.
 pub const CATEGORY_SEPARATOR: &str = " > ";
 
 /// A longer attribute value is text to be found, but neither filter nor facet.
 const LONGEST_FACET_VALUE: usize = 128;
-/// Terms of whole names are cut here; the index takes no more than 64 KiB.
-const LONGEST_EXACT: usize = 256;
 
 /// An item as a buyer may find it. A withdrawn one is deleted from the index instead.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,7 +73,7 @@ impl ItemDocument {
     /// The document as the index takes it.
     pub(crate) fn to_index(&self, fields: &Fields, slot: u32) -> Result<TantivyDocument, serde_json::Error> {
         let mut document = TantivyDocument::new();
-        document.add_text(fields.id, id_term(self.item_id));
+        document.add_text(fields.keys, Key::Id.text(&id_text(self.item_id)));
         document.add_bytes(fields.source, &serde_json::to_vec(self)?);
         self.add_text(fields, &mut document);
         self.add_filters(fields, &mut document);
@@ -122,10 +120,10 @@ impl ItemDocument {
         let wholes =
             [&self.name, &self.sku].into_iter().chain(self.variants.iter().map(|variant| &variant.sku));
         for whole in wholes {
-            document.add_text(fields.exact, exact_term(whole));
+            document.add_text(fields.keys, Key::Exact.text(whole));
         }
         for key in suggest::keys(self) {
-            document.add_text(fields.suggestion, key);
+            document.add_text(fields.keys, key);
         }
     }
 
@@ -145,17 +143,20 @@ impl ItemDocument {
     fn add_filters(&self, fields: &Fields, document: &mut TantivyDocument) {
         if let Some(brand) = self.brand.as_deref().map(str::trim).filter(|brand| !brand.is_empty()) {
             document.add_text(fields.brand, brand);
+            document.add_text(fields.keys, Key::Brand.text(brand));
         }
-        document.add_text(fields.seller, self.seller_id.to_string());
+        let seller = self.seller_id.to_string();
+        document.add_text(fields.seller, &seller);
+        document.add_text(fields.keys, Key::Seller.text(&seller));
         let mut path = String::new();
         for name in &self.category {
             if !path.is_empty() {
                 path.push_str(CATEGORY_SEPARATOR);
-                document.add_text(fields.category_filter, name);
+                document.add_text(fields.keys, Key::Category.text(name));
             }
             path.push_str(name);
             document.add_text(fields.category, &path);
-            document.add_text(fields.category_filter, &path);
+            document.add_text(fields.keys, Key::Category.text(&path));
         }
 
         let mut columns: BTreeMap<String, Vec<&str>> = BTreeMap::new();
@@ -168,7 +169,7 @@ impl ItemDocument {
         }
         for (key, values) in &columns {
             for value in values {
-                document.add_text(fields.attribute_filter, attribute_term(key, value));
+                document.add_text(fields.keys, Key::Attribute.text(&attribute(key, value)));
             }
         }
         let columns = columns.into_iter().map(|(key, values)| {
@@ -183,7 +184,7 @@ impl ItemDocument {
     }
 }
 
-pub(crate) fn id_term(item_id: Uuid) -> String {
+pub(crate) fn id_text(item_id: Uuid) -> String {
     item_id.simple().to_string()
 }
 
@@ -193,14 +194,11 @@ pub(crate) fn tie(item_id: Uuid) -> u64 {
     (high.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ low).wrapping_mul(0xff51_afd7_ed55_8ccd)
 }
 
-pub(crate) fn exact_term(text: &str) -> String {
-    clip(&squash(text), LONGEST_EXACT).to_owned()
-}
-
 pub(crate) fn attribute_key(key: &str) -> String {
     fold(key.trim())
 }
 
-pub(crate) fn attribute_term(key: &str, value: &str) -> String {
+/// As a filter of both is looked up.
+pub(crate) fn attribute(key: &str, value: &str) -> String {
     format!("{key}={value}")
 }

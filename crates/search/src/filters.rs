@@ -8,14 +8,13 @@ use std::sync::Arc;
 use tantivy::columnar::Column;
 use tantivy::postings::SegmentPostings;
 use tantivy::query::{BooleanQuery, ConstScoreQuery, Query as IndexQuery, TermQuery};
-use tantivy::schema::{Field, IndexRecordOption};
+use tantivy::schema::IndexRecordOption;
 use tantivy::{DocId, DocSet, SegmentReader, Term};
 
 use crate::availability::Availability;
-use crate::document::{attribute_key, attribute_term};
+use crate::document::{attribute, attribute_key};
 use crate::query::Query;
-use crate::schema::{Fields, column};
-use crate::text::fold;
+use crate::schema::{Fields, Key, column};
 
 /// What a filter or facet is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,24 +47,23 @@ enum Test {
 pub(crate) fn of_query(query: &Query, fields: &Fields) -> Vec<Filter> {
     let mut filters = Vec::new();
     let mut add = |dimension, test| filters.push(Filter { dimension, test });
-    let folded = |field: Field, text: &str| Term::from_field_text(field, &fold(text.trim()));
 
     let brands = query.brand.iter().filter(|brand| !brand.trim().is_empty());
-    let brands: Vec<Term> = brands.map(|brand| folded(fields.brand, brand)).collect();
+    let brands: Vec<Term> = brands.map(|brand| Key::Brand.term(fields, brand)).collect();
     if !brands.is_empty() {
         add(Dimension::Brand, Test::AnyTerm(brands));
     }
     if let Some(category) = query.category.as_deref().filter(|category| !category.trim().is_empty()) {
-        add(Dimension::Category, Test::AnyTerm(vec![folded(fields.category_filter, category)]));
+        add(Dimension::Category, Test::AnyTerm(vec![Key::Category.term(fields, category)]));
     }
     if let Some(seller) = query.seller {
-        let term = Term::from_field_text(fields.seller, &seller.to_string());
+        let term = Key::Seller.term(fields, &seller.to_string());
         add(Dimension::Seller, Test::AnyTerm(vec![term]));
     }
     let mut attributes: BTreeMap<String, Vec<Term>> = BTreeMap::new();
     for (key, value) in &query.attributes {
         let key = attribute_key(key);
-        let term = folded(fields.attribute_filter, &attribute_term(&key, value.trim()));
+        let term = Key::Attribute.term(fields, &attribute(&key, value.trim()));
         attributes.entry(key).or_default().push(term);
     }
     for (key, terms) in attributes {

@@ -19,9 +19,9 @@ use uuid::Uuid;
 
 use crate::analyzer::Analyzer;
 use crate::availability::Availability;
-use crate::document::{ItemDocument, id_term};
+use crate::document::{ItemDocument, id_text};
 use crate::query::SearchError;
-use crate::schema::{self, FORMAT, Fields, column};
+use crate::schema::{self, FORMAT, Fields, Key, column};
 use crate::suggest::{self, Suggestion};
 use crate::writer::IndexWriter;
 
@@ -128,7 +128,7 @@ impl SearchIndex {
     /// The document of an item as it was committed last.
     pub fn get(&self, item_id: Uuid) -> Result<Option<ItemDocument>, SearchError> {
         let searcher = self.searcher();
-        let id = Term::from_field_text(self.fields.id, &id_term(item_id));
+        let id = Key::Id.term(&self.fields, &id_text(item_id));
         let Some(address) = find(&searcher, &id)? else { return Ok(None) };
         let document: TantivyDocument = searcher.doc(address)?;
         Ok(Some(serde_json::from_slice(source(&document, &self.fields))?))
@@ -136,7 +136,7 @@ impl SearchIndex {
 
     /// Completions of `prefix`. A failure is logged and suggests nothing: a search box works without.
     pub fn suggest(&self, prefix: &str, size: usize) -> Vec<Suggestion> {
-        suggest::suggest(&self.searcher(), self.fields.suggestion, prefix, size).unwrap_or_else(|error| {
+        suggest::suggest(&self.searcher(), &self.fields, prefix, size).unwrap_or_else(|error| {
             tracing::warn!(%error, "no suggestions");
             Vec::new()
         })

@@ -14,8 +14,7 @@ use tantivy::schema::IndexRecordOption;
 use tantivy::{DocAddress, DocId, DocSet, Searcher, SegmentReader, Term};
 
 use crate::collector::{Candidate, Rank};
-use crate::document::exact_term;
-use crate::schema::{Fields, TEXT_FIELDS};
+use crate::schema::{Fields, Key, TEXT_FIELDS};
 use crate::statistics::Statistics;
 use crate::terms::Group;
 
@@ -74,7 +73,7 @@ impl SegmentScorer<'_> {
                 found[at] += 1;
             }
         }
-        let exact = self.holders(&Term::from_field_text(self.fields.exact, &exact_term(term)))?;
+        let exact = self.holders(&Key::Exact.term(self.fields, term))?;
         for ((sum, found), exact) in sums.iter_mut().zip(found).zip(exact) {
             let coverage = found as f32 / groups.len() as f32;
             *sum *= coverage * coverage * if exact { 1.0 + EXACT_BONUS } else { 1.0 };

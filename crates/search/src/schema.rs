@@ -1,27 +1,30 @@
 //! The fields of the index, and how a document is laid out in them.
 //!
 //! Text lies in one field per kind, for weights, and once more in a catch-all, which every query term must be found in.
-//! Filters ask inverted fields of folded values; facets count fast columns of the values as written; sorting reads fast
-//! columns. Change anything here, or in the analyzer, and [`FORMAT`] must rise: an index of another format is rebuilt.
+//! Whatever is looked up whole (ids, filters, suggestions) shares one field, told apart by a letter, because each inverted
+//! field costs milliseconds in every commit. Facets count fast columns of the values as written; sorting reads fast columns.
+//! Change anything here, or in the analyzer, and [`FORMAT`] must rise: an index of another format is rebuilt.
 
+use tantivy::Term;
 use tantivy::schema::{
     FAST, Field, IndexRecordOption, JsonObjectOptions, STORED, Schema, TextFieldIndexing, TextOptions,
 };
 use tantivy::tokenizer::{RAW_TOKENIZER_NAME, TextAnalyzer, TokenizerManager};
 
 use crate::analyzer::{Analyzer, ProductTokenizer};
-use crate::text::folding_analyzer;
+use crate::text::{clip, squash};
 
 /// Version of everything that decides what is in the index.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 const PRODUCT_TOKENIZER: &str = "product";
-const FOLDED_TOKENIZER: &str = "folded";
+/// Keys are cut here; the index takes no more than 64 KiB.
+const LONGEST_KEY: usize = 256;
 
 #[derive(Clone)]
 pub(crate) struct Fields {
-    /// The item id as text: what deletes and look-ups go by.
-    pub(crate) id: Field,
+    /// See [`Key`].
+    pub(crate) keys: Field,
     /// The document as JSON.
     pub(crate) source: Field,
     pub(crate) all: Field,
@@ -31,20 +34,12 @@ pub(crate) struct Fields {
     pub(crate) category_text: Field,
     pub(crate) attribute_text: Field,
     pub(crate) description: Field,
-    /// Folded name and SKUs as wholes.
-    pub(crate) exact: Field,
-    /// Keys of suggestions, see `suggest`.
-    pub(crate) suggestion: Field,
     pub(crate) brand: Field,
-    /// Each prefix of the category's path, as written: counted.
+    /// Each prefix of the category's path.
     pub(crate) category: Field,
-    /// Each prefix and each name of the path: filtered by.
-    pub(crate) category_filter: Field,
     pub(crate) seller: Field,
     /// One column per attribute key.
     pub(crate) attributes: Field,
-    /// `key=value`.
-    pub(crate) attribute_filter: Field,
     /// The lowest price.
     pub(crate) price: Field,
     /// The prices of all variants.
@@ -59,6 +54,48 @@ pub(crate) struct Fields {
     pub(crate) slot: Field,
     /// Pairs of halves of UUIDs: the item's, then those of its SKUs.
     pub(crate) ids: Field,
+}
+
+/// What a document can be looked up by. Cases, accents and white space do not matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    Id,
+    /// Its name or a SKU, as a whole.
+    Exact,
+    Brand,
+    /// A prefix of the category's path, or a name in it.
+    Category,
+    Seller,
+    /// `key=value`
+    Attribute,
+    /// What `suggest` completes.
+    BrandSuggestion,
+    CategorySuggestion,
+    TitleSuggestion,
+}
+
+impl Key {
+    fn letter(self) -> char {
+        match self {
+            Self::Id => 'i',
+            Self::Exact => 'e',
+            Self::Brand => 'b',
+            Self::Category => 'c',
+            Self::Seller => 's',
+            Self::Attribute => 'a',
+            Self::BrandSuggestion => 'B',
+            Self::CategorySuggestion => 'C',
+            Self::TitleSuggestion => 'T',
+        }
+    }
+
+    pub(crate) fn text(self, value: &str) -> String {
+        format!("{}{}", self.letter(), clip(&squash(value), LONGEST_KEY))
+    }
+
+    pub(crate) fn term(self, fields: &Fields, value: &str) -> Term {
+        Term::from_field_text(fields.keys, &self.text(value))
+    }
 }
 
 /// Names of the columns, as they are opened per segment.
@@ -86,12 +123,11 @@ pub(crate) fn build() -> (Schema, Fields) {
         )
     };
     let prose = || indexed(PRODUCT_TOKENIZER, IndexRecordOption::WithFreqs, true);
-    let raw = || indexed(RAW_TOKENIZER_NAME, IndexRecordOption::Basic, false);
-    let folded = || indexed(FOLDED_TOKENIZER, IndexRecordOption::Basic, false);
+    let column = || TextOptions::default().set_fast(RAW_TOKENIZER_NAME);
 
     let mut schema = Schema::builder();
     let fields = Fields {
-        id: schema.add_text_field("id", raw()),
+        keys: schema.add_text_field("keys", indexed(RAW_TOKENIZER_NAME, IndexRecordOption::Basic, false)),
         source: schema.add_bytes_field("source", STORED),
         all: schema.add_text_field(
             "all",
@@ -103,16 +139,11 @@ pub(crate) fn build() -> (Schema, Fields) {
         category_text: schema.add_text_field("category_text", prose()),
         attribute_text: schema.add_text_field("attribute_text", prose()),
         description: schema.add_text_field("description", prose()),
-        exact: schema.add_text_field("exact", raw()),
-        suggestion: schema.add_text_field("suggestion", raw()),
-        brand: schema.add_text_field(column::BRAND, folded().set_fast(RAW_TOKENIZER_NAME)),
-        category: schema
-            .add_text_field(column::CATEGORY, TextOptions::default().set_fast(RAW_TOKENIZER_NAME)),
-        category_filter: schema.add_text_field("category_filter", folded()),
-        seller: schema.add_text_field(column::SELLER, raw().set_fast(RAW_TOKENIZER_NAME)),
+        brand: schema.add_text_field(column::BRAND, column()),
+        category: schema.add_text_field(column::CATEGORY, column()),
+        seller: schema.add_text_field(column::SELLER, column()),
         attributes: schema
             .add_json_field(column::ATTRIBUTES, JsonObjectOptions::default().set_fast(RAW_TOKENIZER_NAME)),
-        attribute_filter: schema.add_text_field("attribute_filter", folded()),
         price: schema.add_i64_field(column::PRICE, FAST),
         prices: schema.add_i64_field(column::PRICES, FAST),
         rating: schema.add_i64_field(column::RATING, FAST),
@@ -127,7 +158,6 @@ pub(crate) fn build() -> (Schema, Fields) {
 pub(crate) fn tokenizers(analyzer: &Analyzer) -> TokenizerManager {
     let tokenizers = TokenizerManager::default();
     tokenizers.register(PRODUCT_TOKENIZER, TextAnalyzer::builder(ProductTokenizer(analyzer.clone())).build());
-    tokenizers.register(FOLDED_TOKENIZER, folding_analyzer());
     tokenizers
 }
 

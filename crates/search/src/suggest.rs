@@ -1,19 +1,24 @@
 //! Completions of what a buyer types, out of what the shop sells: brands, categories and titles.
 //!
-//! They are terms of the index itself (kind, folded text, text as shown), so they are as fresh as the index, cost no
-//! memory and need no building: a prefix is a range of a sorted dictionary. Words further on in a name are found by a term
-//! that begins there. Queries of other buyers will be one more kind.
+//! They are keys of the index itself, so they are as fresh as the index, cost no memory and need no building: a prefix is a
+//! range of a sorted dictionary. Words further on in a name are found by a key that begins there. How a completion is
+//! written, with capitals and accents, is read from a document that has it. Queries of other buyers will be one more kind.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-use tantivy::schema::{Field, IndexRecordOption};
-use tantivy::{DocSet, Searcher, TERMINATED};
+use serde::Deserialize;
+use tantivy::schema::IndexRecordOption;
+use tantivy::{DocAddress, DocSet, Searcher, TERMINATED, TantivyDocument};
 
 use crate::document::ItemDocument;
+use crate::index::source;
+use crate::query::SearchError;
+use crate::schema::{Fields, Key};
 use crate::text::{clip, squash};
 
 /// Longer titles are cut at a word: a suggestion is something to search for.
-const LONGEST: usize = 64;
+const LONGEST: usize = 48;
 /// So many words of a name, from the first, a completion may begin at.
 const ENTRANCES: usize = 3;
 /// Of a prefix's range in one segment no more terms than this are looked at.
@@ -27,7 +32,6 @@ pub struct Suggestion {
     pub kind: SuggestionKind,
 }
 
-/// In the order they are offered in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SuggestionKind {
     /// What others searched for.
@@ -37,115 +41,157 @@ pub enum SuggestionKind {
     Title,
 }
 
-impl SuggestionKind {
-    const OF_ITEMS: [Self; 3] = [Self::Brand, Self::Category, Self::Title];
+/// In the order they are offered in.
+const KINDS: [(SuggestionKind, Key); 3] = [
+    (SuggestionKind::Brand, Key::BrandSuggestion),
+    (SuggestionKind::Category, Key::CategorySuggestion),
+    (SuggestionKind::Title, Key::TitleSuggestion),
+];
 
-    fn letter(self) -> char {
-        match self {
-            Self::Query => 'q',
-            Self::Brand => 'b',
-            Self::Category => 'c',
-            Self::Title => 't',
-        }
-    }
-}
-
-/// The terms under which an item's names are found.
+/// The keys under which an item's names are found.
 pub(crate) fn keys(item: &ItemDocument) -> Vec<String> {
     let mut keys = Vec::new();
+    let mut add = |kind: Key, name: &str| {
+        keys.extend(entrances(&shown(name)).map(|entrance| kind.text(&entrance)));
+    };
     if let Some(brand) = &item.brand {
-        add_keys(SuggestionKind::Brand, brand, &mut keys);
+        add(Key::BrandSuggestion, brand);
     }
     for name in &item.category {
-        add_keys(SuggestionKind::Category, name, &mut keys);
+        add(Key::CategorySuggestion, name);
     }
-    add_keys(SuggestionKind::Title, &item.name, &mut keys);
+    add(Key::TitleSuggestion, &item.name);
     keys
 }
 
-fn add_keys(kind: SuggestionKind, text: &str, keys: &mut Vec<String>) {
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut shown = clip(&text, LONGEST);
-    if shown.len() < text.len() {
-        shown = shown.rsplit_once(' ').map_or(shown, |(whole_words, _)| whole_words);
+/// A name as it is suggested.
+fn shown(name: &str) -> String {
+    let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cut = clip(&name, LONGEST);
+    if cut.len() < name.len() && !name[cut.len()..].starts_with(' ') {
+        return cut.rsplit_once(' ').map_or(cut, |(whole_words, _)| whole_words).to_owned();
     }
-    let folded = squash(shown);
-    let mut entrance = folded.as_str();
-    for _ in 0..ENTRANCES {
-        if entrance.is_empty() {
-            break;
-        }
-        keys.push(format!("{}{entrance}\0{shown}", kind.letter()));
-        entrance = entrance.split_once(' ').map_or("", |(_, rest)| rest);
-    }
+    cut.to_owned()
+}
+
+/// What may be typed to get to a name: it, from its first words on.
+fn entrances(shown: &str) -> impl Iterator<Item = String> {
+    let words: Vec<String> = squash(shown).split(' ').map(str::to_owned).collect();
+    (0..ENTRANCES.min(words.len())).map(move |first| words[first..].join(" ")).filter(|text| !text.is_empty())
 }
 
 /// At most `size` completions: few of each kind, the most common ones first.
 pub(crate) fn suggest(
     searcher: &Searcher,
-    field: Field,
+    fields: &Fields,
     prefix: &str,
     size: usize,
-) -> tantivy::Result<Vec<Suggestion>> {
-    let prefix = squash(clip(prefix, LONGEST));
+) -> Result<Vec<Suggestion>, SearchError> {
     let mut suggestions: Vec<Suggestion> = Vec::new();
-    if prefix.is_empty() || size == 0 {
+    if squash(prefix).is_empty() {
         return Ok(suggestions);
     }
-    for kind in SuggestionKind::OF_ITEMS {
+    for (kind, key) in KINDS {
         // Brands and categories leave room for titles.
         let room = if kind == SuggestionKind::Title { size } else { size.div_ceil(3) };
-        let mut found: Vec<(String, u64)> =
-            completions(searcher, field, kind, &prefix)?.into_iter().collect();
-        found.sort_unstable_by(|(a, a_count), (b, b_count)| {
-            b_count.cmp(a_count).then_with(|| a.len().cmp(&b.len())).then_with(|| a.cmp(b))
+        let mut completions: Vec<Completion> = completions(searcher, fields, key, prefix)?;
+        completions.sort_unstable_by(|a, b| {
+            b.items.cmp(&a.items).then_with(|| a.key.len().cmp(&b.key.len())).then_with(|| a.key.cmp(&b.key))
         });
-        let fresh: Vec<Suggestion> = found
-            .into_iter()
-            .map(|(text, _)| Suggestion { text, kind })
-            .filter(|new| suggestions.iter().all(|known| !known.text.eq_ignore_ascii_case(&new.text)))
-            .take(room)
-            .collect();
-        suggestions.extend(fresh);
+        let full = size.min(suggestions.len() + room);
+        // Several keys may lead to one name; not all of them are worth reading.
+        for completion in completions.into_iter().take(3 * room) {
+            if suggestions.len() >= full {
+                break;
+            }
+            let document: TantivyDocument = searcher.doc(completion.example)?;
+            let names: Names = serde_json::from_slice(source(&document, fields))?;
+            let Some(text) = names.written(kind, key, &completion.key) else { continue };
+            if suggestions.iter().all(|known| !known.text.eq_ignore_ascii_case(&text)) {
+                suggestions.push(Suggestion { text, kind });
+            }
+        }
     }
-    suggestions.truncate(size);
     Ok(suggestions)
 }
 
-/// Texts that the prefix leads to, with the number of items that bear them.
+struct Completion {
+    key: String,
+    items: u64,
+    /// A document that has the key.
+    example: DocAddress,
+}
+
+/// The keys that the prefix leads to.
 fn completions(
     searcher: &Searcher,
-    field: Field,
-    kind: SuggestionKind,
+    fields: &Fields,
+    kind: Key,
     prefix: &str,
-) -> tantivy::Result<HashMap<String, u64>> {
-    let from = format!("{}{prefix}", kind.letter()).into_bytes();
+) -> tantivy::Result<Vec<Completion>> {
+    let from = kind.text(prefix).into_bytes();
     let mut to = from.clone();
     to.push(0xff); // above every byte of UTF-8
-    let mut found: HashMap<String, u64> = HashMap::new();
-    for segment in searcher.segment_readers() {
-        let inverted = segment.inverted_index(field)?;
+    let mut found: HashMap<String, Completion> = HashMap::new();
+    for (ordinal, segment) in searcher.segment_readers().iter().enumerate() {
+        let inverted = segment.inverted_index(fields.keys)?;
         let mut stream = inverted.terms().range().ge(&from).lt(&to).into_stream()?;
         let mut scanned = 0;
         while scanned < SCAN && stream.advance() {
             scanned += 1;
-            let Some(shown) = stream.key().splitn(2, |byte| *byte == 0).nth(1) else { continue };
-            let info = stream.value();
-            let mut count = u64::from(info.doc_freq).min(COUNTED);
-            if let Some(alive) = segment.alive_bitset() {
-                let mut postings = inverted.read_postings_from_terminfo(info, IndexRecordOption::Basic)?;
-                count = 0;
-                while count < COUNTED && postings.doc() != TERMINATED {
-                    count += u64::from(alive.is_alive(postings.doc()));
+            let mut postings =
+                inverted.read_postings_from_terminfo(stream.value(), IndexRecordOption::Basic)?;
+            while segment.is_deleted(postings.doc()) {
+                if postings.advance() == TERMINATED {
+                    break;
+                }
+            }
+            let first = postings.doc();
+            if first == TERMINATED {
+                continue;
+            }
+            let mut items = u64::from(stream.value().doc_freq).min(COUNTED);
+            if segment.has_deletes() {
+                items = 0;
+                while items < COUNTED && postings.doc() != TERMINATED {
+                    items += u64::from(!segment.is_deleted(postings.doc()));
                     postings.advance();
                 }
             }
-            if count > 0 {
-                *found.entry(String::from_utf8_lossy(shown).into_owned()).or_default() += count;
+            let key = String::from_utf8_lossy(stream.key()).into_owned();
+            match found.entry(key) {
+                Entry::Occupied(mut known) => known.get_mut().items += items,
+                Entry::Vacant(new) => {
+                    let example = DocAddress::new(ordinal as u32, first);
+                    let key = new.key().clone();
+                    new.insert(Completion { key, items, example });
+                }
             }
         }
     }
-    Ok(found)
+    Ok(found.into_values().collect())
+}
+
+/// What a document's suggestions were made from.
+#[derive(Deserialize)]
+struct Names {
+    name: String,
+    brand: Option<String>,
+    category: Vec<String>,
+}
+
+impl Names {
+    /// The name that has this key, as it is written.
+    fn written(self, kind: SuggestionKind, key: Key, text: &str) -> Option<String> {
+        let names = match kind {
+            SuggestionKind::Brand => self.brand.into_iter().collect(),
+            SuggestionKind::Category => self.category,
+            SuggestionKind::Title => vec![self.name],
+            SuggestionKind::Query => Vec::new(),
+        };
+        let leads = |name: &String| entrances(name).any(|entrance| key.text(&entrance) == text);
+        names.iter().map(|name| shown(name)).find(leads)
+    }
 }
 
 #[cfg(test)]
@@ -153,19 +199,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_found_by_its_first_words_and_shown_whole() {
-        let mut keys = Vec::new();
-        add_keys(SuggestionKind::Category, " Hôme  Théâtre big screens ", &mut keys);
-        assert_eq!(
-            keys,
-            [
-                "chome theatre big screens\0Hôme Théâtre big screens",
-                "ctheatre big screens\0Hôme Théâtre big screens",
-                "cbig screens\0Hôme Théâtre big screens",
-            ]
-        );
-        keys.clear();
-        add_keys(SuggestionKind::Title, &"word ".repeat(40), &mut keys);
-        assert!(keys[0].ends_with("word") && keys[0].len() < 2 * LONGEST + 2);
+    fn a_name_is_found_by_its_first_words() {
+        let name = shown(" Hôme  Théâtre big screens ");
+        assert_eq!(name, "Hôme Théâtre big screens");
+        let entrances: Vec<String> = entrances(&name).collect();
+        assert_eq!(entrances, ["home theatre big screens", "theatre big screens", "big screens"]);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_at_a_word() {
+        assert_eq!(shown(&"four ".repeat(40)), "four ".repeat(8) + "four");
+        assert_eq!(shown(&"x".repeat(100)).len(), LONGEST);
+        assert_eq!(shown(""), "");
+        assert_eq!(entrances("").count(), 0);
     }
 }

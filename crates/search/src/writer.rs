@@ -7,9 +7,10 @@ use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
 use tantivy::query::AllQuery;
 use uuid::Uuid;
 
-use crate::document::{ItemDocument, id_term};
+use crate::document::{ItemDocument, id_text};
 use crate::index::{SearchIndex, payload};
 use crate::query::SearchError;
+use crate::schema::Key;
 
 pub struct IndexWriter {
     index: Arc<SearchIndex>,
@@ -26,9 +27,11 @@ impl IndexWriter {
             .memory_budget_per_thread(index.config.writer_heap)
             .build();
         let inner = index.index.writer_with_options(options)?;
-        // Segments below this size (those of single commits) are merged with one another at once.
+        // Commits come several times a second, so segments must grow by steps: a large floor would have each small commit
+        // merged with thousands of documents again and again.
         let mut merging = LogMergePolicy::default();
-        merging.set_min_layer_size(5_000);
+        merging.set_min_layer_size(200);
+        merging.set_min_num_segments(6);
         merging.set_del_docs_ratio_before_merge(0.3);
         inner.set_merge_policy(Box::new(merging));
         Ok(Self { index, inner, pending: 0 })
@@ -74,6 +77,6 @@ impl IndexWriter {
     }
 
     fn id(&self, item_id: Uuid) -> Term {
-        Term::from_field_text(self.index.fields.id, &id_term(item_id))
+        Key::Id.term(&self.index.fields, &id_text(item_id))
     }
 }

@@ -533,8 +533,8 @@ fn suggestions_come_from_brands_categories_and_titles_that_are_there() {
         [
             ("Lumen".to_owned(), SuggestionKind::Brand),
             ("Lightworks".to_owned(), SuggestionKind::Brand),
-            ("Lighting".to_owned(), SuggestionKind::Category),
             ("Desk Lamps".to_owned(), SuggestionKind::Category),
+            ("Lighting".to_owned(), SuggestionKind::Category),
             ("Desk lamp with a shade".to_owned(), SuggestionKind::Title),
         ]
     );
