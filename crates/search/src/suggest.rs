@@ -5,9 +5,9 @@
 //! written, with capitals and accents, is read from a document that has it. Queries of other buyers will be one more kind.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use serde::Deserialize;
+use tantivy::postings::TermInfo;
 use tantivy::schema::IndexRecordOption;
 use tantivy::{DocAddress, DocSet, Searcher, TERMINATED, TantivyDocument};
 
@@ -22,9 +22,7 @@ const LONGEST: usize = 48;
 /// So many words of a name, from the first, a completion may begin at.
 const ENTRANCES: usize = 3;
 /// Of a prefix's range in one segment no more terms than this are looked at.
-const SCAN: usize = 2_000;
-/// Items beyond this number make a suggestion no more popular.
-const COUNTED: u64 = 1_000;
+const SCAN: usize = 500;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suggestion {
@@ -104,7 +102,8 @@ pub(crate) fn suggest(
             if suggestions.len() >= full {
                 break;
             }
-            let document: TantivyDocument = searcher.doc(completion.example)?;
+            let Some(example) = completion.example(searcher, fields)? else { continue };
+            let document: TantivyDocument = searcher.doc(example)?;
             let names: Names = serde_json::from_slice(source(&document, fields))?;
             let Some(text) = names.written(kind, key, &completion.key) else { continue };
             if suggestions.iter().all(|known| !known.text.eq_ignore_ascii_case(&text)) {
@@ -117,9 +116,28 @@ pub(crate) fn suggest(
 
 struct Completion {
     key: String,
+    /// How many items have it; some may be deleted by now.
     items: u64,
-    /// A document that has the key.
-    example: DocAddress,
+    /// Its postings, by segment.
+    places: Vec<(u32, TermInfo)>,
+}
+
+impl Completion {
+    /// A document that has the key, if there still is one.
+    fn example(&self, searcher: &Searcher, fields: &Fields) -> tantivy::Result<Option<DocAddress>> {
+        for (ordinal, place) in &self.places {
+            let segment = searcher.segment_reader(*ordinal);
+            let inverted = segment.inverted_index(fields.keys)?;
+            let mut postings = inverted.read_postings_from_terminfo(place, IndexRecordOption::Basic)?;
+            while postings.doc() != TERMINATED {
+                if !segment.is_deleted(postings.doc()) {
+                    return Ok(Some(DocAddress::new(*ordinal, postings.doc())));
+                }
+                postings.advance();
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// The keys that the prefix leads to.
@@ -133,40 +151,23 @@ fn completions(
     let mut to = from.clone();
     to.push(0xff); // above every byte of UTF-8
     let mut found: HashMap<String, Completion> = HashMap::new();
-    for (ordinal, segment) in searcher.segment_readers().iter().enumerate() {
+    for (ordinal, segment) in (0..).zip(searcher.segment_readers()) {
         let inverted = segment.inverted_index(fields.keys)?;
         let mut stream = inverted.terms().range().ge(&from).lt(&to).into_stream()?;
         let mut scanned = 0;
         while scanned < SCAN && stream.advance() {
             scanned += 1;
-            let mut postings =
-                inverted.read_postings_from_terminfo(stream.value(), IndexRecordOption::Basic)?;
-            while segment.is_deleted(postings.doc()) {
-                if postings.advance() == TERMINATED {
-                    break;
-                }
-            }
-            let first = postings.doc();
-            if first == TERMINATED {
-                continue;
-            }
-            let mut items = u64::from(stream.value().doc_freq).min(COUNTED);
-            if segment.has_deletes() {
-                items = 0;
-                while items < COUNTED && postings.doc() != TERMINATED {
-                    items += u64::from(!segment.is_deleted(postings.doc()));
-                    postings.advance();
-                }
-            }
-            let key = String::from_utf8_lossy(stream.key()).into_owned();
-            match found.entry(key) {
-                Entry::Occupied(mut known) => known.get_mut().items += items,
-                Entry::Vacant(new) => {
-                    let example = DocAddress::new(ordinal as u32, first);
-                    let key = new.key().clone();
-                    new.insert(Completion { key, items, example });
-                }
-            }
+            let key = String::from_utf8_lossy(stream.key());
+            let known = match found.get_mut(key.as_ref()) {
+                Some(known) => known,
+                None => found.entry(key.to_string()).or_insert_with(|| Completion {
+                    key: key.into_owned(),
+                    items: 0,
+                    places: Vec::new(),
+                }),
+            };
+            known.items += u64::from(stream.value().doc_freq);
+            known.places.push((ordinal, stream.value().clone()));
         }
     }
     Ok(found.into_values().collect())
