@@ -361,3 +361,27 @@ async fn subscriptions_end_with_the_log() {
     assert!(matches!(end.await, Err(ReadError::Unavailable(_))));
     assert!(matches!(seen[..], [Message::Event(_), Message::Event(_), Message::Event(_), Message::CaughtUp]));
 }
+
+#[test]
+fn a_runtime_that_ends_takes_no_answers_with_it() {
+    let file = File::new();
+    let log = file.log();
+    let stays = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let append = |id: u128| {
+        let log = Arc::clone(&log);
+        async move { log.append(&StreamName::new("order", id), Expected::NoStream, events(id, 1)).await }
+    };
+    for round in 0..20 {
+        let ends = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let first = round * 100;
+        let _gone: Vec<_> = (first..first + 20).map(|id| ends.spawn(append(id))).collect();
+        let waiting: Vec<_> = (first + 20..first + 40).map(|id| stays.spawn(append(id))).collect();
+        ends.shutdown_background();
+        let answers = stays
+            .block_on(async {
+                tokio::time::timeout(Duration::from_mins(1), futures::future::join_all(waiting)).await
+            })
+            .expect("everybody is answered");
+        assert!(answers.into_iter().all(|answer| answer.unwrap().is_ok()));
+    }
+}

@@ -26,7 +26,10 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::Utc;
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+};
 
 pub use chain::{Damage, VerifyReport, verify};
 
@@ -139,7 +142,14 @@ impl EventLog for SqliteLog {
         events: Vec<NewEvent>,
     ) -> Result<Appended, AppendError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command { stream: stream.clone(), expected, events, since: Instant::now(), reply };
+        let command = Command {
+            stream: stream.clone(),
+            expected,
+            events,
+            since: Instant::now(),
+            runtime: Handle::try_current().ok(),
+            reply,
+        };
         let sent = self.commands.as_ref().is_some_and(|commands| commands.send(command).is_ok());
         if !sent {
             return Err(AppendError::Unavailable("the log's writer has stopped".into()));

@@ -20,7 +20,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use metrics::{counter, histogram};
 use rusqlite::{Connection, params};
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+};
 
 use super::{
     OpenError, Options,
@@ -34,6 +37,8 @@ use crate::{AppendError, Appended, Expected, NewEvent, Position, Recorded, Strea
 /// Bounds of one transaction; a single append may be larger.
 const BATCH_EVENTS: usize = 4_096;
 const BATCH_BYTES: usize = 8 << 20;
+/// Callers that the writer wakes itself.
+const WAKE_HERE: usize = 4;
 /// Pause between two tries to begin while another process writes.
 const BUSY_PAUSE: Duration = Duration::from_micros(300);
 
@@ -42,6 +47,8 @@ pub(super) struct Command {
     pub(super) expected: Expected,
     pub(super) events: Vec<NewEvent>,
     pub(super) since: Instant,
+    /// Where the caller is waiting.
+    pub(super) runtime: Option<Handle>,
     pub(super) reply: oneshot::Sender<Outcome>,
 }
 
@@ -57,7 +64,7 @@ pub(super) struct Writer {
     path: PathBuf,
     options: Options,
     tail: Arc<Tail>,
-    heads: watch::Sender<Option<Position>>,
+    heads: Arc<watch::Sender<Option<Position>>>,
     /// `None` after a failure.
     session: Option<Session>,
     /// The last event seen committed. The file may never again end before it or hold another in its place.
@@ -89,6 +96,7 @@ impl Writer {
         let session = Session::open(path, options.busy_timeout, None)?;
         let last = session.head;
         let (heads, receiver) = watch::channel(last.map(|head| head.position));
+        let heads = Arc::new(heads);
         Ok((Self { path: path.to_owned(), options, tail, heads, session: Some(session), last }, receiver))
     }
 
@@ -107,19 +115,9 @@ impl Writer {
     fn look_for_others(&mut self) {
         let Some(session) = &self.session else { return };
         match schema::read_head(&session.connection) {
-            Ok(head) => self.tell(head.map(|head| head.position)),
+            Ok(head) => tell(&self.heads, head.map(|head| head.position)),
             Err(error) => tracing::warn!(%error, "the end of the event log could not be read"),
         }
-    }
-
-    fn tell(&self, head: Option<Position>) {
-        self.heads.send_if_modified(|told| {
-            let news = *told < head;
-            if news {
-                *told = head;
-            }
-            news
-        });
     }
 
     fn commit(&mut self, mut batch: Vec<Command>) {
@@ -133,10 +131,19 @@ impl Writer {
                 self.last = self.session.as_ref().and_then(|session| session.head);
                 count(&batch, committed.len());
                 self.tail.extend(committed);
-                self.tell(self.last.map(|head| head.position));
-                for (command, outcome) in batch.into_iter().zip(outcomes) {
-                    // A caller that has gone is not our concern.
-                    let _ = command.reply.send(outcome);
+                let runtime = batch.first().and_then(|command| command.runtime.clone());
+                let replies = batch.into_iter().map(|command| command.reply);
+                let news = News {
+                    heads: Arc::clone(&self.heads),
+                    head: self.last.map(|head| head.position),
+                    answers: replies.zip(outcomes).collect(),
+                };
+                // Many callers are woken from within their runtime: each wake from here may cost a system call, as the
+                // runtime's threads fall asleep between one and the next.
+                if let Some(runtime) = runtime
+                    && news.answers.len() > WAKE_HERE
+                {
+                    runtime.spawn(async move { drop(news) });
                 }
             }
             Err(failure) => self.fail(batch, failure),
@@ -167,6 +174,34 @@ impl Writer {
         };
         for command in batch {
             let _ = command.reply.send(Err(answer.clone()));
+        }
+    }
+}
+
+fn tell(heads: &watch::Sender<Option<Position>>, head: Option<Position>) {
+    heads.send_if_modified(|told| {
+        let news = *told < head;
+        if news {
+            *told = head;
+        }
+        news
+    });
+}
+
+/// What is to be told after a commit: first to subscribers, then to those who appended. It is told when this is
+/// dropped, so that it is told also where a runtime that is shutting down never runs the task that holds it.
+struct News {
+    heads: Arc<watch::Sender<Option<Position>>>,
+    head: Option<Position>,
+    answers: Vec<(oneshot::Sender<Outcome>, Outcome)>,
+}
+
+impl Drop for News {
+    fn drop(&mut self) {
+        tell(&self.heads, self.head);
+        for (reply, outcome) in self.answers.drain(..) {
+            // A caller that has gone is not our concern.
+            let _ = reply.send(outcome);
         }
     }
 }
