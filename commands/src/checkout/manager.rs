@@ -34,6 +34,8 @@ use crate::{Context, Done, ExecuteError, Market};
 const CHUNK: usize = 1_024;
 const TICK: Duration = Duration::from_millis(200);
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(5);
+/// What happened long ago cannot be late: an import may be interrupted, and go on another day.
+const IMPORT_DEADLINE: Duration = Duration::from_hours(365 * 24);
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -213,10 +215,11 @@ impl ProcessManager {
             Routed::Start { cart_id, checkout } => {
                 let metadata = recorded.metadata();
                 let backdated_to = backdated(checkout.payment.payment_type, metadata.occurred_at);
+                let patience = if backdated_to.is_some() { IMPORT_DEADLINE } else { self.settings.deadline };
                 news.start = Some(CheckoutCommand::Start {
                     cart_id,
                     checkout,
-                    deadline: recorded.recorded_at + self.settings.deadline,
+                    deadline: recorded.recorded_at + patience,
                     correlation_id: metadata.correlation_id.unwrap_or(recorded.id),
                     backdated_to,
                 });

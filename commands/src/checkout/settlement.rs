@@ -94,6 +94,9 @@ async fn next_step(
                 Cancellation::AlreadyCharged(charge_id) => PaymentCommand::RecordCharge { charge_id },
             }))
         }
+        PaymentState::Charged { charge_id, refund_wanted: true, .. } if *charge_id == outside(order) => {
+            Some(Ok(PaymentCommand::RecordRefund { refund_id: outside(order) }))
+        }
         PaymentState::Charged { amount, charge_id, refund_wanted: true } => Some(
             gateway
                 .refund(refund_key, charge_id, *amount)
@@ -112,8 +115,13 @@ fn settle_outside(order: OrderId, refund_wanted: bool) -> PaymentCommand {
     if refund_wanted {
         PaymentCommand::RecordFailure { reason: FailureReason::Cancelled }
     } else {
-        PaymentCommand::RecordCharge { charge_id: format!("invoice_{order}") }
+        PaymentCommand::RecordCharge { charge_id: outside(order) }
     }
+}
+
+/// What stands for money that no gateway has moved.
+fn outside(order: OrderId) -> String {
+    format!("invoice_{order}")
 }
 
 async fn record(

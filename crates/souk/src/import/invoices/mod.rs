@@ -21,6 +21,7 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use souk_commands::{
     Context, Market,
+    checkout::Process,
     flows::{accounts, checkout::Address, imports, orders},
 };
 use souk_domain::{
@@ -164,7 +165,12 @@ async fn end(market: &Market, ends: &Ends, order: OrderId) -> anyhow::Result<End
     match known.map(|order| (order.status, order.reason)) {
         Some((OrderStatus::Completed, _)) => Ok(End::Completed),
         Some((OrderStatus::Cancelled, reason)) => Ok(End::Cancelled(reason.map_or("unknown", ends::name))),
-        _ => ends.of(order).await,
+        _ => {
+            let parked =
+                |process: &Option<Process>| process.as_ref().is_some_and(|process| process.parked.is_some());
+            let parked = market.aggregates.checkouts.read(order, parked).await?.value;
+            if parked { Ok(End::Parked) } else { ends.of(order).await }
+        }
     }
 }
 
