@@ -1,9 +1,5 @@
 //! Imports on real parts: orders of another shop, settled by invoice, at the times of that shop.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -16,8 +12,9 @@ use souk_domain::{
     order::{CancelReason, OrderLine, OrderStatus},
     payment::PaymentState,
 };
-use support::{PRICE, SELLER, Shop, address, buyer, sku, usd};
 use uuid::Uuid;
+
+use crate::support::{PRICE, SELLER, Shop, address, buyer, sku, usd};
 
 fn long_ago() -> DateTime<Utc> {
     "2010-12-01T08:26:00Z".parse().unwrap()
