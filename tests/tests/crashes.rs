@@ -169,11 +169,14 @@ async fn a_server_of_its_own_starts_fast_drains_and_comes_back() {
     println!("ready after {:?} on an empty directory", ready(&address).await);
     let seller = Person::stranger(&address).registered("sam", "seller").await;
     let mug = seller.lists("MUG", 3).await;
-    let metrics = reqwest::get(metrics).await.unwrap().text().await.unwrap();
     for name in
         ["souk_command_seconds", "souk_log_appends_total", "souk_projector_lag", "souk_checkouts_in_flight"]
     {
-        assert!(metrics.contains(name), "{name} is missing");
+        let asked = Instant::now();
+        while !reqwest::get(&metrics).await.unwrap().text().await.unwrap().contains(name) {
+            assert!(asked.elapsed() < Duration::from_secs(5), "{name} is missing");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
     // Its PostgreSQL survives a kill -9 of ours, and is taken over.
     assert_eq!(end(child, nix::sys::signal::Signal::SIGKILL).await, None);

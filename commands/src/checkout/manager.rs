@@ -12,7 +12,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use futures::{Stream, StreamExt, future::join_all};
+use futures::{Stream, StreamExt, future::join_all, stream::FuturesOrdered};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use souk_domain::{OrderId, UnreadableEvent};
@@ -32,6 +32,8 @@ use crate::{Context, Done, ExecuteError, Market};
 
 /// Messages of the log taken at once at most.
 const CHUNK: usize = 1_024;
+/// Chunks under way at once.
+const RECORDING: usize = 8;
 const TICK: Duration = Duration::from_millis(200);
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(5);
 /// What happened long ago cannot be late: an import may be interrupted, and go on another day.
@@ -128,6 +130,8 @@ impl ProcessManager {
         let snapshot = self.load_snapshot();
         let mut messages = self.market.log.subscribe(snapshot.position, filter()).ready_chunks(CHUNK);
         let mut position = self.recover(snapshot, &mut messages).await?;
+        // Chunks that are being recorded, in the order of the log: while one waits for the disk the next is read.
+        let mut recording = FuturesOrdered::new();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_snapshot = tokio::time::Instant::now();
@@ -146,13 +150,19 @@ impl ProcessManager {
                         last_snapshot = tokio::time::Instant::now();
                     }
                 }
-                chunk = messages.next() => {
+                Some(upto) = recording.next() => {
+                    position = Option::or(upto, position);
+                    self.position.send_replace(position);
+                }
+                chunk = messages.next(), if recording.len() < RECORDING => {
                     let Some(chunk) = chunk else { return Err(ReadError::Unavailable("the log went away".into()).into()) };
                     let mut news = HashMap::new();
                     let upto = self.collect(chunk, &mut news)?.position;
-                    join_all(news.into_iter().map(|(order, news)| self.take_in(order, news))).await;
-                    position = upto.or(position);
-                    self.position.send_replace(position);
+                    let manager = Arc::clone(self);
+                    recording.push_back(async move {
+                        join_all(news.into_iter().map(|(order, news)| manager.take_in(order, news))).await;
+                        upto
+                    });
                 }
             }
         }

@@ -345,6 +345,10 @@ impl Decider for Checkout {
             ) => Ok(vec![]),
         }
     }
+
+    fn begins(command: &CheckoutCommand) -> bool {
+        matches!(command, CheckoutCommand::Start { .. })
+    }
 }
 
 fn start(

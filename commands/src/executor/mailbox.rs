@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
+use metrics::Histogram;
 use parking_lot::Mutex;
 use rand::RngExt;
 use souk_domain::Decider;
@@ -35,8 +36,9 @@ struct Queue<D: Decider> {
     draining: bool,
 }
 
+/// How new a state has to be: see [`super::Category::read`] and [`super::Category::seen`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Freshness {
+pub(crate) enum Freshness {
     Confirmed,
     AsSeen,
 }
@@ -44,15 +46,17 @@ pub(super) enum Freshness {
 pub(super) struct Mailbox<D: Decider> {
     stream: StreamName,
     shared: Arc<Shared>,
+    /// Sizes of batches, measured.
+    batches: Histogram,
     queue: Mutex<Queue<D>>,
     /// `None` until first used, and after a failure that leaves it unclear what the stream holds.
     loaded: AsyncMutex<Option<Loaded<D::State>>>,
 }
 
 impl<D: Decider> Mailbox<D> {
-    pub(super) fn new(stream: StreamName, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(stream: StreamName, shared: Arc<Shared>, batches: Histogram) -> Self {
         let queue = Mutex::new(Queue { waiting: VecDeque::new(), draining: false });
-        Self { stream, shared, queue, loaded: AsyncMutex::new(None) }
+        Self { stream, shared, batches, queue, loaded: AsyncMutex::new(None) }
     }
 
     pub(super) async fn execute(
@@ -106,8 +110,7 @@ impl<D: Decider> Mailbox<D> {
                 }
                 queue.waiting.drain(..size).collect()
             };
-            metrics::histogram!("souk_mailbox_batch_commands", "category" => D::CATEGORY)
-                .record(batch.len() as f64);
+            self.batches.record(batch.len() as f64);
             let replies = self.run(&batch).await;
             for (pending, reply) in batch.into_iter().zip(replies) {
                 // The caller may have gone.
@@ -123,6 +126,9 @@ impl<D: Decider> Mailbox<D> {
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 backoff(attempt).await;
+            }
+            if attempt == 0 && guard.is_none() && batch.iter().all(|pending| D::begins(&pending.command)) {
+                *guard = Some(Loaded::default());
             }
             match self.attempt(&mut guard, batch).await {
                 Ok(replies) => return replies,

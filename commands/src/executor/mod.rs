@@ -11,18 +11,17 @@ mod snapshots;
 
 use std::{sync::Arc, time::Instant};
 
-use moka::sync::Cache;
+use metrics::{Histogram, histogram};
+use moka::{policy::EvictionPolicy, sync::Cache};
 use souk_domain::Decider;
 use souk_event_log::{EventLog, Position, ReadError, Revision, StreamName};
 
+pub(crate) use self::mailbox::Freshness;
 pub use self::{
     context::Context,
     snapshots::{SnapshotError, Snapshots},
 };
-use self::{
-    loaded::LoadError,
-    mailbox::{Freshness, Mailbox},
-};
+use self::{loaded::LoadError, mailbox::Mailbox};
 use crate::clock::Clock;
 
 /// What came of a command.
@@ -92,13 +91,38 @@ pub(crate) struct Shared {
 /// The streams of one category.
 pub struct Category<D: Decider> {
     shared: Arc<Shared>,
+    meters: Meters,
     mailboxes: Cache<D::Id, Arc<Mailbox<D>>>,
 }
 
+/// Looked up once, since every command is measured.
+struct Meters {
+    batch: Histogram,
+    done: Histogram,
+    nothing: Histogram,
+    refused: Histogram,
+    failed: Histogram,
+}
+
+impl Meters {
+    fn of(category: &'static str) -> Self {
+        let seconds = |outcome: &'static str| histogram!("souk_command_seconds", "category" => category, "outcome" => outcome);
+        Self {
+            batch: histogram!("souk_mailbox_batch_commands", "category" => category),
+            done: seconds("done"),
+            nothing: seconds("nothing"),
+            refused: seconds("refused"),
+            failed: seconds("failed"),
+        }
+    }
+}
+
 impl<D: Decider> Category<D> {
-    /// Keeps the state of at most `live` streams in memory.
+    /// Keeps the state of at most `live` streams in memory: the latest, since most streams are busy for a moment and then
+    /// never again. (The cache's default policy would favour the busy ones of an hour ago.)
     pub(crate) fn new(shared: Arc<Shared>, live: u64) -> Self {
-        Self { shared, mailboxes: Cache::new(live) }
+        let mailboxes = Cache::builder().max_capacity(live).eviction_policy(EvictionPolicy::lru()).build();
+        Self { shared, meters: Meters::of(D::CATEGORY), mailboxes }
     }
 
     pub fn stream(id: D::Id) -> StreamName {
@@ -106,7 +130,9 @@ impl<D: Decider> Category<D> {
     }
 
     fn mailbox(&self, id: D::Id) -> Arc<Mailbox<D>> {
-        self.mailboxes.get_with(id, || Arc::new(Mailbox::new(Self::stream(id), Arc::clone(&self.shared))))
+        self.mailboxes.get_with(id, || {
+            Arc::new(Mailbox::new(Self::stream(id), Arc::clone(&self.shared), self.meters.batch.clone()))
+        })
     }
 
     pub async fn execute(
@@ -128,14 +154,16 @@ impl<D: Decider> Category<D> {
     ) -> Result<Done<D::Event>, ExecuteError<D::Error>> {
         let started = Instant::now();
         let result = self.mailbox(id).execute(command, context.clone(), expected).await;
-        let outcome = match &result {
-            Ok(done) if done.events.is_empty() => "nothing",
-            Ok(_) => "done",
-            Err(ExecuteError::Refused(_) | ExecuteError::Stale { .. } | ExecuteError::KeyReused) => "refused",
-            Err(ExecuteError::Unavailable(_) | ExecuteError::Unreadable(_)) => "failed",
+        let meters = &self.meters;
+        let meter = match &result {
+            Ok(done) if done.events.is_empty() => &meters.nothing,
+            Ok(_) => &meters.done,
+            Err(ExecuteError::Refused(_) | ExecuteError::Stale { .. } | ExecuteError::KeyReused) => {
+                &meters.refused
+            }
+            Err(ExecuteError::Unavailable(_) | ExecuteError::Unreadable(_)) => &meters.failed,
         };
-        metrics::histogram!("souk_command_seconds", "category" => D::CATEGORY, "outcome" => outcome)
-            .record(started.elapsed());
+        meter.record(started.elapsed());
         result
     }
 
@@ -150,7 +178,7 @@ impl<D: Decider> Category<D> {
         id: D::Id,
         view: impl FnOnce(&D::State) -> R,
     ) -> Result<Fresh<R>, ReadFailure> {
-        Ok(self.mailbox(id).read(Freshness::Confirmed, view).await?)
+        self.look(id, Freshness::Confirmed, view).await
     }
 
     /// Looks at the state as this process has seen it last, at least as new as its own commands: enough to decide what
@@ -160,7 +188,16 @@ impl<D: Decider> Category<D> {
         id: D::Id,
         view: impl FnOnce(&D::State) -> R,
     ) -> Result<Fresh<R>, ReadFailure> {
-        Ok(self.mailbox(id).read(Freshness::AsSeen, view).await?)
+        self.look(id, Freshness::AsSeen, view).await
+    }
+
+    pub(crate) async fn look<R>(
+        &self,
+        id: D::Id,
+        freshness: Freshness,
+        view: impl FnOnce(&D::State) -> R,
+    ) -> Result<Fresh<R>, ReadFailure> {
+        Ok(self.mailbox(id).read(freshness, view).await?)
     }
 }
 

@@ -9,7 +9,10 @@ use souk_domain::{
 use souk_event_log::Revision;
 
 use super::Acknowledged;
-use crate::{Context, ExecuteError, Fresh, Market, executor::ReadFailure};
+use crate::{
+    Context, ExecuteError, Fresh, Market,
+    executor::{Freshness, ReadFailure},
+};
 
 /// Which cart of each buyer was open when last seen: a hint that spares a search.
 pub(crate) struct CurrentCarts(Cache<AccountId, u64>);
@@ -76,7 +79,7 @@ impl From<ReadFailure> for CartFlowError {
 
 /// The buyer's open cart; it may not have been opened yet.
 pub async fn current(market: &Market, account: AccountId) -> Result<CartView, CartFlowError> {
-    let (_, cart_id, cart) = open_cart(market, account).await?;
+    let (_, cart_id, cart) = open_cart(market, account, Freshness::Confirmed).await?;
     view(market, cart_id, cart.revision, &cart.value.lines).await
 }
 
@@ -89,7 +92,7 @@ pub async fn set_line(
     let line = resolve(market, &request).await?;
     // The cart may be checked out in between; then the line goes into the next one.
     for _ in 0..5 {
-        let (number, cart_id, _) = open_cart(market, account).await?;
+        let (number, cart_id, _) = open_cart(market, account, Freshness::AsSeen).await?;
         let command = CartCommand::SetLines { account_id: account, number, lines: vec![line.clone()] };
         match market.aggregates.carts.execute(cart_id, command, context).await {
             Ok(done) => {
@@ -108,6 +111,7 @@ pub async fn set_line(
 pub(super) async fn open_cart(
     market: &Market,
     account: AccountId,
+    freshness: Freshness,
 ) -> Result<(u64, CartId, Fresh<CartState>), ReadFailure> {
     let mut number = match market.current_carts.0.get(&account) {
         Some(number) => number,
@@ -115,7 +119,7 @@ pub(super) async fn open_cart(
     };
     loop {
         let id = CartId::nth(account, number);
-        let cart = market.aggregates.carts.read(id, CartState::clone).await?;
+        let cart = market.aggregates.carts.look(id, freshness, CartState::clone).await?;
         if cart.value.checked_out.is_none() {
             market.current_carts.0.insert(account, number);
             return Ok((number, id, cart));

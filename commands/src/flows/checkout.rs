@@ -18,7 +18,10 @@ use super::{
     carts::{self, CartFlowError, CartView},
     orders,
 };
-use crate::{Category, Context, Done, ExecuteError, Market, executor::ReadFailure};
+use crate::{
+    Category, Context, Done, ExecuteError, Market,
+    executor::{Freshness, ReadFailure},
+};
 
 #[derive(Debug)]
 pub struct CheckoutRequest {
@@ -101,7 +104,7 @@ pub async fn check_out(
             };
         }
         let Some(revision) = cart.revision.filter(|_| cart.value.account_id == Some(account)) else {
-            let (_, open, _) = carts::open_cart(market, account).await?;
+            let (_, open, _) = carts::open_cart(market, account, Freshness::Confirmed).await?;
             let own = open == request.cart_id;
             return Err(if own { CheckoutFlowError::EmptyCart } else { CheckoutFlowError::NoSuchCart });
         };

@@ -52,6 +52,12 @@ pub trait Decider: Send + Sync + 'static {
         command: &Self::Command,
         now: DateTime<Utc>,
     ) -> Result<Vec<Self::Event>, Self::Error>;
+
+    /// Whether the command is nearly always the first of its stream. It is then decided on the empty state before
+    /// anybody looks whether the stream exists; where that was wrong the append conflicts, and it is decided again.
+    fn begins(_command: &Self::Command) -> bool {
+        false
+    }
 }
 
 /// Defines the enum of a category's events, one struct each, stored under the struct's own name.

@@ -210,6 +210,10 @@ impl Decider for Orders {
             },
         }
     }
+
+    fn begins(command: &OrderCommand) -> bool {
+        matches!(command, OrderCommand::Place(_))
+    }
 }
 
 /// One step forward; nothing if that step, or a later one, was taken.

@@ -205,4 +205,8 @@ impl Decider for Payment {
             (Command::RecordRefund { .. }, _) => Err(PaymentError::OutOfOrder),
         }
     }
+
+    fn begins(command: &PaymentCommand) -> bool {
+        matches!(command, PaymentCommand::Request(_))
+    }
 }

@@ -170,4 +170,8 @@ impl Decider for Shipment {
             (_, status) => Err(ShipmentError::OutOfOrder(status)),
         }
     }
+
+    fn begins(command: &ShipmentCommand) -> bool {
+        matches!(command, ShipmentCommand::Request(_))
+    }
 }

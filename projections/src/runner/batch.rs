@@ -13,6 +13,10 @@ const LARGEST: usize = 2_000;
 const FILL: Duration = Duration::from_millis(20);
 /// Once live, how long at least from one batch to the next.
 const PACE: Duration = Duration::from_millis(8);
+/// And so many times as long as it took to apply the last one, up to [`SLOWEST`]: the busier the machine, the larger the
+/// batches, and the less each event costs.
+const REST: u32 = 4;
+const SLOWEST: Duration = Duration::from_millis(100);
 
 pub(crate) struct Batches {
     subscription: Subscription,
@@ -21,6 +25,8 @@ pub(crate) struct Batches {
     live: bool,
     /// When the last batch was handed out.
     last: Option<Instant>,
+    /// When the next one may be.
+    due: Option<Instant>,
     gathered: Batch,
 }
 
@@ -42,19 +48,22 @@ impl Batches {
     ) -> Result<Self, ReadError> {
         let head = log.head().await?;
         let subscription = log.subscribe(after, filter);
-        Ok(Self { subscription, head, live: false, last: None, gathered: Batch::default() })
+        Ok(Self { subscription, head, live: false, last: None, due: None, gathered: Batch::default() })
     }
 
     /// Waits for something to happen. May be cancelled: what was gathered comes with the next call.
     pub(crate) async fn next(&mut self) -> Result<Batch, ReadError> {
+        if let Some(last) = self.last.take() {
+            self.due = Some(last + (last.elapsed() * REST).clamp(PACE, SLOWEST));
+        }
         if !self.gathered.begun {
             let first = self.subscription.next().await;
             self.take(first)?;
         }
         if self.live
-            && let Some(last) = self.last
+            && let Some(due) = self.due
         {
-            sleep_until(last + PACE).await;
+            sleep_until(due).await;
         }
         let deadline = Instant::now() + FILL;
         while self.gathered.events.len() < LARGEST {

@@ -281,13 +281,13 @@ struct Control {
 impl Control {
     async fn run(self) {
         loop {
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = sleep(CONTROL_EVERY) => {}
-            }
             self.measure().await;
             if let Err(error) = self.pass_requests_on().await {
                 tracing::debug!(%error, "requests for rebuilds cannot be read");
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = sleep(CONTROL_EVERY) => {}
             }
         }
     }
@@ -295,11 +295,18 @@ impl Control {
     async fn measure(&self) {
         let Ok(head) = self.log.head().await else { return };
         for (name, progress) in &self.here {
-            for status in progress.statuses(head).iter().filter(|status| status.served) {
-                let position = status.position.map_or(-1.0, |position| position as f64);
-                metrics::gauge!("souk_projector_position", "name" => *name).set(position);
-                metrics::gauge!("souk_projector_lag_events", "name" => *name).set(status.lag_events as f64);
+            let statuses = progress.statuses(head);
+            if statuses.is_empty() {
+                // Another process writes this view, or none does yet.
+                continue;
             }
+            // A view that is not served yet has everything before it.
+            let served = statuses.iter().find(|status| status.served);
+            let position = served.and_then(|status| status.position).map_or(-1.0, |position| position as f64);
+            let everything = head.map_or(0, |head| head + 1);
+            let lag = served.map_or(everything, |status| status.lag_events) as f64;
+            metrics::gauge!("souk_projector_position", "name" => *name).set(position);
+            metrics::gauge!("souk_projector_lag_events", "name" => *name).set(lag);
         }
     }
 

@@ -19,7 +19,11 @@ mod writer;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -85,6 +89,8 @@ pub enum OpenError {
 pub struct SqliteLog {
     path: PathBuf,
     commands: Option<mpsc::Sender<Command>>,
+    /// Appends that were sent to the writer and not taken by it yet.
+    waiting: Arc<AtomicUsize>,
     writer: Option<JoinHandle<()>>,
     reader: Arc<Reader>,
     tail: Arc<Tail>,
@@ -96,7 +102,8 @@ impl SqliteLog {
     pub fn open(path: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
         let reader = Arc::new(Reader::new(path));
         let tail = Arc::new(Tail::default());
-        let (writer, heads) = Writer::open(path, options, Arc::clone(&tail))?;
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let (writer, heads) = Writer::open(path, options, Arc::clone(&tail), Arc::clone(&waiting))?;
         let (commands, received) = mpsc::channel();
         let writer = std::thread::Builder::new()
             .name("event-log".into())
@@ -105,6 +112,7 @@ impl SqliteLog {
         Ok(Arc::new(Self {
             path: path.to_owned(),
             commands: Some(commands),
+            waiting,
             writer: Some(writer),
             reader,
             tail,
@@ -150,6 +158,7 @@ impl EventLog for SqliteLog {
             runtime: Handle::try_current().ok(),
             reply,
         };
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         let sent = self.commands.as_ref().is_some_and(|commands| commands.send(command).is_ok());
         if !sent {
             return Err(AppendError::Unavailable("the log's writer has stopped".into()));

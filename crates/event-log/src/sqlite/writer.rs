@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
     thread,
@@ -39,6 +40,11 @@ const BATCH_EVENTS: usize = 4_096;
 const BATCH_BYTES: usize = 8 << 20;
 /// Callers that the writer wakes itself.
 const WAKE_HERE: usize = 4;
+/// While so many append at once, a transaction waits for as many as the last one had, up to [`GATHER`] from the last
+/// one's end: a few larger transactions cost much less than many small ones.
+const CROWD: usize = 8;
+const GATHER: Duration = Duration::from_millis(2);
+const GATHER_STEP: Duration = Duration::from_micros(200);
 /// Pause between two tries to begin while another process writes.
 const BUSY_PAUSE: Duration = Duration::from_micros(300);
 
@@ -67,6 +73,11 @@ pub(super) struct Writer {
     heads: Arc<watch::Sender<Option<Position>>>,
     /// `None` after a failure.
     session: Option<Session>,
+    /// Appends that were sent and not taken yet.
+    waiting: Arc<AtomicUsize>,
+    /// Appends in the last transaction, and when it ended.
+    crowd: usize,
+    ended: Instant,
     /// The last event seen committed. The file may never again end before it or hold another in its place.
     last: Option<Head>,
 }
@@ -92,22 +103,41 @@ impl Writer {
         path: &Path,
         options: Options,
         tail: Arc<Tail>,
+        waiting: Arc<AtomicUsize>,
     ) -> Result<(Self, watch::Receiver<Option<Position>>), OpenError> {
         let session = Session::open(path, options.busy_timeout, None)?;
         let last = session.head;
         let (heads, receiver) = watch::channel(last.map(|head| head.position));
         let heads = Arc::new(heads);
-        Ok((Self { path: path.to_owned(), options, tail, heads, session: Some(session), last }, receiver))
+        let path = path.to_owned();
+        let ended = Instant::now();
+        let writer =
+            Self { path, options, tail, heads, session: Some(session), waiting, crowd: 0, ended, last };
+        Ok((writer, receiver))
     }
 
     /// Runs until every handle of the log is gone.
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
         loop {
             match commands.recv_timeout(self.options.poll_interval) {
-                Ok(first) => self.commit(gather(first, commands)),
+                Ok(first) => {
+                    self.wait_for_company();
+                    let batch = gather(first, commands);
+                    self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+                    self.crowd = batch.len();
+                    self.commit(batch);
+                    self.ended = Instant::now();
+                }
                 Err(RecvTimeoutError::Timeout) => self.look_for_others(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    fn wait_for_company(&self) {
+        let more = || self.crowd >= CROWD && self.waiting.load(Ordering::Relaxed) < self.crowd;
+        while more() && self.ended.elapsed() < GATHER {
+            thread::sleep(GATHER_STEP);
         }
     }
 
