@@ -33,7 +33,7 @@ pub struct NewVariant {
     pub options: BTreeMap<String, String>,
     pub price: Option<Money>,
     pub quantity: Option<u32>,
-    pub images: Vec<String>,
+    pub images: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -157,6 +157,7 @@ pub async fn revise(
         let variant = if let Some(known) = known {
             Variant {
                 price: new.price.unwrap_or(known.price),
+                images: new.images.clone().unwrap_or_else(|| known.images.clone()),
                 options: if new.options.is_empty() { known.options.clone() } else { new.options.clone() },
                 ..known.clone()
             }
@@ -242,7 +243,7 @@ fn sold_as(new: &NewItem) -> Result<Vec<(Variant, u32)>, ItemFlowError> {
         options: BTreeMap::new(),
         price: new.price,
         quantity: new.quantity,
-        images: vec![],
+        images: None,
     };
     let own_is_sold = new.variants.is_empty() || new.quantity.is_some_and(|quantity| quantity > 0);
     let named_among_variants = new.variants.iter().any(|variant| variant.sku == new.sku);
@@ -265,7 +266,7 @@ fn variant_of(
         sku: new.sku.clone(),
         options: new.options.clone(),
         price: new.price.or(fallback).ok_or_else(|| ItemFlowError::PriceNeeded(new.sku.clone()))?,
-        images: new.images.clone(),
+        images: new.images.clone().unwrap_or_default(),
     })
 }
 

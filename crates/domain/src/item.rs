@@ -12,6 +12,7 @@ domain_events! {
         ItemListed = 1,
         ItemRevised = 1,
         VariantAdded = 1,
+        VariantRevised = 1,
         PriceChanged = 1,
         ItemWithdrawn = 1,
         ItemRelisted = 1,
@@ -78,6 +79,13 @@ pub struct VariantAdded {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+pub struct VariantRevised {
+    pub sku_id: SkuId,
+    pub images: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PriceChanged {
     pub sku_id: SkuId,
     pub price: Money,
@@ -115,12 +123,16 @@ impl Listing {
             (None, variants) => variants.iter().find(|variant| variant.sku == self.sku),
         }
     }
+
+    fn sold_as(&mut self, sku_id: SkuId) -> Option<&mut Variant> {
+        self.variants.iter_mut().find(|variant| variant.sku_id == sku_id)
+    }
 }
 
 #[derive(Clone, Debug)]
 pub enum ItemCommand {
     List(ItemListed),
-    /// Absent parts stay as they are. A variant is added, or its price changed, by its SKU.
+    /// Absent parts stay as they are. A variant is added, or its price and images changed, by its SKU.
     Revise {
         details: Option<Details>,
         variants: Vec<Variant>,
@@ -173,8 +185,13 @@ impl Decider for Item {
             ItemEvent::ItemListed(_) => {}
             ItemEvent::ItemRevised(event) => listing.details = event.details.clone(),
             ItemEvent::VariantAdded(event) => listing.variants.push(event.variant.clone()),
+            ItemEvent::VariantRevised(event) => {
+                if let Some(variant) = listing.sold_as(event.sku_id) {
+                    variant.images.clone_from(&event.images);
+                }
+            }
             ItemEvent::PriceChanged(event) => {
-                for variant in listing.variants.iter_mut().filter(|variant| variant.sku_id == event.sku_id) {
+                if let Some(variant) = listing.sold_as(event.sku_id) {
                     variant.price = event.price;
                 }
             }
@@ -228,11 +245,16 @@ fn revise(
             Some(known) if known.options != variant.options => {
                 return Err(ItemError::OptionsFixed(variant.sku.clone()));
             }
-            Some(known) if known.price != variant.price => {
-                known.price = variant.price;
-                events.push(PriceChanged { sku_id: variant.sku_id, price: variant.price }.into());
+            Some(known) => {
+                if known.price != variant.price {
+                    known.price = variant.price;
+                    events.push(PriceChanged { sku_id: variant.sku_id, price: variant.price }.into());
+                }
+                if known.images != variant.images {
+                    let images = variant.images.clone();
+                    events.push(VariantRevised { sku_id: variant.sku_id, images }.into());
+                }
             }
-            Some(_) => {}
             None => {
                 after.push(variant.clone());
                 events.push(VariantAdded { variant: variant.clone() }.into());

@@ -4,7 +4,7 @@ use souk_domain::{
     Currency, Money,
     item::{
         Item, ItemCommand, ItemError, ItemEvent, ItemRelisted, ItemRevised, ItemWithdrawn, PriceChanged,
-        Variant, VariantAdded,
+        Variant, VariantAdded, VariantRevised,
     },
     testing::{
         Given,
@@ -67,6 +67,16 @@ fn a_revision_tells_only_what_changed() {
             VariantAdded { variant: variant("blue", 1699) }.into(),
         ])
         .when(ItemCommand::Revise { details: Some(details("Teapot")), variants: vec![variant("red", 1499)] })
+        .then_nothing();
+}
+
+#[test]
+fn a_variant_can_get_other_images() {
+    let shown = || Variant { images: vec!["https://img.example/red-in-use.jpg".to_owned()], ..red() };
+    Given::<Item>::events([listed_event(vec![red()])])
+        .when(revise(vec![shown()]))
+        .then([VariantRevised { sku_id: sku_id("red"), images: shown().images }.into()])
+        .when(revise(vec![shown()]))
         .then_nothing();
 }
 

@@ -15,7 +15,7 @@ use crate::{
     },
     item::{
         Details, ItemEvent, ItemListed, ItemRelisted, ItemRevised, ItemWithdrawn, PriceChanged, Variant,
-        VariantAdded,
+        VariantAdded, VariantRevised,
     },
     order::{
         CancelReason, CancellationRequested, OrderCancelled, OrderCompleted, OrderEvent, OrderLine,
@@ -154,6 +154,8 @@ pub fn item() -> Vec<ItemEvent> {
         listed(vec![variant("red", 1599)]).into(),
         ItemRevised { details: details("Teapot") }.into(),
         VariantAdded { variant: variant("blue", 1699) }.into(),
+        VariantRevised { sku_id: sku_id("red"), images: vec!["https://img.example/red-2.jpg".to_owned()] }
+            .into(),
         PriceChanged { sku_id: sku_id("red"), price: cents(1499) }.into(),
         ItemWithdrawn { reason: Some("sold out".to_owned()) }.into(),
         ItemRelisted {}.into(),

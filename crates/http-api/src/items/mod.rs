@@ -61,8 +61,8 @@ pub(crate) async fn list(
     Ok(response)
 }
 
-/// Revise an item. What is left out stays as it is; a variant is added, or its price changed, by its SKU; a quantity is
-/// what was counted.
+/// Revise an item. What is left out stays as it is; a variant is added, or its price and images changed, by its SKU; a
+/// quantity is what was counted.
 #[utoipa::path(patch, path = "/v1/items/{itemId}", tag = "Catalogue", request_body = ItemRequest, security(("bearer" = [])),
     params(("itemId" = Uuid, Path), ("If-Match" = Option<String>, Header), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = ItemBody), (status = 403, description = "Another seller's.", body = ProblemBody),

@@ -187,13 +187,7 @@ impl VariantRequest {
         let price = check.money(&format!("{field}.price"), self.price);
         let quantity = check.optional(format!("{field}.quantity"), self.quantity, validation::quantity);
         let images = texts(check, &format!("{field}.images"), self.images, image);
-        Some(NewVariant {
-            sku: sku?,
-            options: options.unwrap_or_default(),
-            price,
-            quantity,
-            images: images.unwrap_or_default(),
-        })
+        Some(NewVariant { sku: sku?, options: options.unwrap_or_default(), price, quantity, images })
     }
 }
 

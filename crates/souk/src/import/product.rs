@@ -202,7 +202,7 @@ impl ProductVariant {
             options: texts(&self.options),
             price: self.price_minor.map(|amount| price(amount, currency)).transpose()?,
             quantity: Some(self.quantity.unwrap_or(QUANTITY)),
-            images: self.images.clone(),
+            images: Some(self.images.clone()),
         })
     }
 }

@@ -190,6 +190,6 @@ fn variant(sku: &Sku, pennies: i64) -> NewVariant {
         options: BTreeMap::from([("price".to_owned(), price)]),
         price: Some(Money::new(pennies, Currency::GBP)),
         quantity: None,
-        images: vec![],
+        images: None,
     }
 }
