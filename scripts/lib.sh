@@ -102,6 +102,17 @@ ensure_rust() {
     have cargo || fail "there is no Rust toolchain: see https://rustup.rs"
 }
 
+# Whether others than root may pass through every folder on the way to $1, as the user that PostgreSQL runs as must.
+passable() {
+    way=$1
+    while [ "$way" != / ]; do
+        case $(stat -c %A "$way") in
+            *[xt]) way=$(dirname "$way") ;;
+            *) return 1 ;;
+        esac
+    done
+}
+
 # build release|debug: builds Souk and prints where the program is.
 build() {
     profile=$1

@@ -5,16 +5,17 @@
 mod imports;
 mod support;
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use futures::future::join_all;
-use souk_commands::{ExecuteError, flows};
+use futures::{StreamExt, future::join_all};
+use souk_commands::{ExecuteError, checkout::CheckoutCommand, flows};
 use souk_domain::{
     AccountId, CartId,
-    cart::CartState,
+    cart::{CartCheckedOut, CartState},
     order::{CancelReason, OrderError, OrderEvent, OrderStatus},
     payment::PaymentState,
 };
+use souk_event_log::{Direction, EventLog, Filter};
 use souk_gateways::{PaymentDetails, sandbox::OPENING_BALANCE};
 use support::{PRICE, Shop, buyer, card, context, good_card, usd};
 use uuid::Uuid;
@@ -156,6 +157,63 @@ async fn a_buyer_cancels_while_the_shipment_is_booked() {
 }
 
 #[tokio::test]
+async fn a_cancellation_that_the_process_never_heard_of_is_found_at_the_next_step() {
+    let mut shop = Shop::closed("{}").await;
+    let mug = shop.list("MUG", 5).await;
+    let order = shop.order(buyer(1), &[(mug, 1)], PaymentDetails::Wallet).await;
+    flows::orders::cancel(&shop.market, &context(), order).await.unwrap();
+    let cart_id = CartId::nth(buyer(1), 1);
+    let cart =
+        shop.market.aggregates.orders.read(order, |order| order.clone().unwrap().placed).await.unwrap();
+    let checkout = CartCheckedOut {
+        order_id: order,
+        buyer_id: buyer(1),
+        lines: cart.value.lines,
+        total: cart.value.total,
+        payment: cart.value.payment,
+        ship_to: cart.value.ship_to,
+    };
+    let start = CheckoutCommand::Start {
+        cart_id,
+        checkout: Box::new(checkout),
+        deadline: shop.market.clock.now() + Duration::from_mins(15),
+        correlation_id: Uuid::nil(),
+        backdated_to: None,
+    };
+    shop.market.aggregates.checkouts.execute(order, start, &context()).await.unwrap();
+    let head = shop.log.head().await.unwrap();
+    let note = serde_json::json!({ "position": head, "in_flight": [order] });
+    std::fs::write(shop.snapshot(), note.to_string()).unwrap();
+    shop.start(Duration::from_mins(15));
+    assert_eq!(shop.end_of(order).await, cancelled(CancelReason::BuyerRequest));
+    assert_eq!(shop.stock("MUG").await, (5, 0));
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE);
+}
+
+#[tokio::test]
+async fn what_the_process_does_names_the_event_that_led_to_it() {
+    let shop = Shop::open().await;
+    let mug = shop.list("MUG", 5).await;
+    let order = shop.order(buyer(1), &[(mug, 1)], good_card()).await;
+    assert_eq!(shop.end_of(order).await, COMPLETED);
+    let events: Vec<_> = shop.log.read_all(0, Filter::all(), Direction::Forward, usize::MAX).collect().await;
+    let mut known = HashSet::new();
+    let mut by_the_process = 0;
+    for event in events {
+        let event = event.unwrap();
+        let metadata = event.metadata();
+        // A step within an effect names the effect's command, which names its event.
+        if metadata.actor.as_deref() == Some("process:checkout") {
+            by_the_process += 1;
+            let cause = metadata.causation_id.unwrap();
+            assert!(known.contains(&cause), "{} names {cause}, which is not there", event.event_type);
+        }
+        known.extend([Some(event.id), metadata.command_id].into_iter().flatten());
+    }
+    assert!(by_the_process > 10, "{by_the_process}");
+}
+
+#[tokio::test]
 async fn an_order_that_is_ready_to_ship_cannot_be_cancelled() {
     let shop = Shop::open().await;
     let mug = shop.list("MUG", 5).await;
@@ -232,9 +290,9 @@ async fn a_cart_whose_prices_changed_is_not_checked_out_at_the_old_total() {
     let shop = Shop::open().await;
     let mug = shop.list("MUG", 10).await;
     let (cart, amount) = shop.fill_cart(buyer(1), &[(mug, 2)]).await;
-    let patch = flows::items::ItemPatch { price: Some(usd(PRICE + 1)), ..Default::default() };
+    let patch = flows::revision::ItemPatch { price: Some(usd(PRICE + 1)), ..Default::default() };
     let caller = flows::items::Caller::Seller(support::SELLER);
-    flows::items::revise(&shop.market, &context(), mug, caller, None, patch).await.unwrap();
+    flows::revision::revise(&shop.market, &context(), mug, caller, None, patch).await.unwrap();
     let refused = shop.check_out(buyer(1), (cart, amount), good_card(), "GB").await;
     let Err(flows::checkout::CheckoutFlowError::AmountChanged { total }) = refused else {
         panic!("{refused:?}");

@@ -167,6 +167,14 @@ async fn a_server_of_its_own_starts_fast_drains_and_comes_back() {
 
     let (child, address, metrics) = run();
     println!("ready after {:?} on an empty directory", ready(&address).await);
+    // A view of nothing is built again, too.
+    let rebuilt = Command::new(binary())
+        .args(["views", "rebuild", "search", "--data-dir"])
+        .arg(&data)
+        .output()
+        .await
+        .unwrap();
+    assert!(rebuilt.status.success(), "{}", String::from_utf8_lossy(&rebuilt.stderr));
     let seller = Person::stranger(&address).registered("sam", "seller").await;
     let mug = seller.lists("MUG", 3).await;
     for name in

@@ -23,9 +23,12 @@ use super::{
 };
 use crate::{Context, ExecuteError, Market, flows};
 
+/// Between two looks whether the log or the vault is back.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 pub(super) struct Dispatcher {
     pub(super) market: Arc<Market>,
-    /// Tries of one effect before the checkout is parked.
+    /// Tries of one effect before the checkout is parked. The log and the vault are waited for without end.
     pub(super) attempts: u32,
 }
 
@@ -52,6 +55,8 @@ pub(super) struct Failed {
 }
 
 enum EffectError {
+    /// The log or the vault is away: nothing an operator could decide, so it is tried until they are back.
+    Unavailable(String),
     /// Worth another try.
     Later(String),
     /// No use in trying again.
@@ -61,7 +66,8 @@ enum EffectError {
 impl<R: std::error::Error> From<ExecuteError<R>> for EffectError {
     fn from(error: ExecuteError<R>) -> Self {
         match error {
-            ExecuteError::Unavailable(_) | ExecuteError::Stale { .. } => Self::Later(error.to_string()),
+            ExecuteError::Unavailable(reason) => Self::Unavailable(reason),
+            ExecuteError::Stale { .. } => Self::Later(error.to_string()),
             ExecuteError::Refused(_) | ExecuteError::KeyReused | ExecuteError::Unreadable(_) => {
                 Self::Never(error.to_string())
             }
@@ -71,8 +77,13 @@ impl<R: std::error::Error> From<ExecuteError<R>> for EffectError {
 
 impl From<crate::executor::ReadFailure> for EffectError {
     fn from(failure: crate::executor::ReadFailure) -> Self {
-        Self::Later(failure.to_string())
+        Self::Unavailable(failure.to_string())
     }
+}
+
+/// Doubles from 50 ms on.
+fn pause(attempt: u32, longest: Duration) -> Duration {
+    Duration::from_millis(25 << attempt.min(10)).min(longest)
 }
 
 type Outcome = Result<Option<Fact>, EffectError>;
@@ -84,6 +95,7 @@ impl Dispatcher {
         order: OrderId,
         origin: &Origin,
         effects: Vec<Effect>,
+        cause: Option<Uuid>,
     ) -> (Vec<Fact>, Vec<Failed>) {
         let (first, rest): (Vec<_>, Vec<_>) = effects
             .into_iter()
@@ -91,7 +103,7 @@ impl Dispatcher {
         let (mut facts, mut failed) = (Vec::new(), Vec::new());
         for group in [first, rest] {
             for outcome in
-                join_all(group.into_iter().map(|effect| self.try_often(order, origin, effect))).await
+                join_all(group.into_iter().map(|effect| self.try_often(order, origin, effect, cause))).await
             {
                 match outcome {
                     Ok(fact) => facts.extend(fact),
@@ -107,15 +119,22 @@ impl Dispatcher {
         order: OrderId,
         origin: &Origin,
         effect: Effect,
+        cause: Option<Uuid>,
     ) -> Result<Option<Fact>, Failed> {
-        let mut attempt = 0;
+        let context = Context { causation_id: cause, ..context_of(order, origin, &effect) };
+        let (mut attempt, mut waited) = (0, 0);
         loop {
-            match self.perform(order, origin, &effect).await {
+            match self.perform(order, origin, &effect, &context).await {
                 Ok(fact) => return Ok(fact),
+                Err(EffectError::Unavailable(reason)) => {
+                    waited += 1;
+                    tracing::warn!(%order, ?effect, reason, "an effect waits for a part of ours that is away");
+                    tokio::time::sleep(pause(waited, LONGEST_WAIT)).await;
+                }
                 Err(EffectError::Later(reason)) if attempt < self.attempts => {
                     attempt += 1;
                     tracing::warn!(%order, ?effect, attempt, reason, "an effect will be tried again");
-                    tokio::time::sleep(Duration::from_millis(25 << attempt.min(10))).await;
+                    tokio::time::sleep(pause(attempt, Duration::MAX)).await;
                 }
                 Err(EffectError::Later(reason) | EffectError::Never(reason)) => {
                     return Err(Failed { effect, reason });
@@ -124,33 +143,30 @@ impl Dispatcher {
         }
     }
 
-    async fn perform(&self, order: OrderId, origin: &Origin, effect: &Effect) -> Outcome {
-        let context = context_of(order, origin, effect);
+    async fn perform(&self, order: OrderId, origin: &Origin, effect: &Effect, context: &Context) -> Outcome {
         match effect {
-            Effect::PlaceOrder => self.place(order, origin.cart_id, &context).await,
+            Effect::PlaceOrder => self.place(order, origin.cart_id, context).await,
             Effect::Reserve { sku_id, quantity } => {
                 let command = InventoryCommand::Reserve { order_id: order, quantity: *quantity };
-                self.inventory(*sku_id, order, command, &context).await
+                self.inventory(*sku_id, order, command, context).await
             }
             Effect::Commit { sku_id } => {
-                self.inventory(*sku_id, order, InventoryCommand::Commit { order_id: order }, &context).await
+                self.inventory(*sku_id, order, InventoryCommand::Commit { order_id: order }, context).await
             }
             Effect::Release { sku_id } => {
-                self.inventory(*sku_id, order, InventoryCommand::Release { order_id: order }, &context).await
+                self.inventory(*sku_id, order, InventoryCommand::Release { order_id: order }, context).await
             }
-            Effect::MarkStockReserved => self.order(order, OrderCommand::MarkStockReserved, &context).await,
-            Effect::MarkPaid => self.order(order, OrderCommand::MarkPaid, &context).await,
-            Effect::MarkReadyToShip => self.order(order, OrderCommand::MarkReadyToShip, &context).await,
-            Effect::CompleteOrder => self.order(order, OrderCommand::Complete, &context).await,
-            Effect::CancelOrder { reason } => {
-                self.order(order, OrderCommand::Cancel(*reason), &context).await
-            }
+            Effect::MarkStockReserved => self.order(order, OrderCommand::MarkStockReserved, context).await,
+            Effect::MarkPaid => self.order(order, OrderCommand::MarkPaid, context).await,
+            Effect::MarkReadyToShip => self.order(order, OrderCommand::MarkReadyToShip, context).await,
+            Effect::CompleteOrder => self.order(order, OrderCommand::Complete, context).await,
+            Effect::CancelOrder { reason } => self.order(order, OrderCommand::Cancel(*reason), context).await,
             Effect::RequestPayment => {
                 let placed = self.placed(order).await?;
                 let request = PaymentRequested { amount: placed.total, method: placed.payment };
-                self.payment(order, PaymentCommand::Request(request), &context).await
+                self.payment(order, PaymentCommand::Request(request), context).await
             }
-            Effect::Refund => self.payment(order, PaymentCommand::RequestRefund, &context).await,
+            Effect::Refund => self.payment(order, PaymentCommand::RequestRefund, context).await,
             Effect::RequestShipment { seller_id } => {
                 let mut placed = self.placed(order).await?;
                 placed.lines.retain(|line| line.seller_id == *seller_id);
@@ -161,15 +177,15 @@ impl Dispatcher {
                     ship_to: placed.ship_to,
                 };
                 let shipment = ShipmentId { order_id: order, seller_id: *seller_id };
-                self.shipment(shipment, ShipmentCommand::Request(request), &context).await
+                self.shipment(shipment, ShipmentCommand::Request(request), context).await
             }
             Effect::CancelShipment { seller_id } => {
                 let shipment = ShipmentId { order_id: order, seller_id: *seller_id };
-                let told = self.shipment(shipment, ShipmentCommand::Cancel, &context).await?;
+                let told = self.shipment(shipment, ShipmentCommand::Cancel, context).await?;
                 booking::cancel(&self.market, shipment).await;
                 Ok(told)
             }
-            Effect::RestoreCart => self.restore_cart(origin, &context).await,
+            Effect::RestoreCart => self.restore_cart(origin, context).await,
         }
     }
 
@@ -195,8 +211,8 @@ impl Dispatcher {
         let ready = matches!(command, OrderCommand::MarkReadyToShip);
         match self.market.aggregates.orders.execute(order, command, context).await {
             Ok(done) => Ok((ready && done.events.is_empty()).then_some(Fact::ReadyToShip)),
-            // A cancellation came first; the process hears of it by itself.
-            Err(ExecuteError::Refused(OrderError::BeingCancelled)) => Ok(None),
+            // A cancellation came first. The process hears of it by itself, but this may come earlier.
+            Err(ExecuteError::Refused(OrderError::BeingCancelled)) => Ok(Some(Fact::CancellationRequested)),
             // The step before is still on its way.
             Err(ExecuteError::Refused(error @ OrderError::OutOfOrder { .. })) => {
                 Err(EffectError::Later(error.to_string()))

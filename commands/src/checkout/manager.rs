@@ -43,7 +43,8 @@ const IMPORT_DEADLINE: Duration = Duration::from_hours(365 * 24);
 pub struct Settings {
     /// From checkout until it is given up, unless it is ready to ship by then.
     pub deadline: Duration,
-    /// Tries of one effect, with growing pauses (25 s from the tenth on), before the checkout is parked.
+    /// Tries of one effect, with growing pauses (25 s from the tenth on), before the checkout is parked. While the log or
+    /// the vault is away none is counted.
     pub attempts: u32,
     /// Where the checkouts in flight are noted.
     pub snapshot: Option<PathBuf>,
@@ -75,6 +76,8 @@ struct InFlight {
 struct News {
     start: Option<CheckoutCommand>,
     facts: Vec<Fact>,
+    /// The latest of the events that say so.
+    cause: Option<Uuid>,
     ended: bool,
     resumed: bool,
 }
@@ -221,6 +224,7 @@ impl ProcessManager {
     }
 
     fn note(&self, news: &mut News, routed: Routed, recorded: &Recorded) {
+        news.cause = Some(recorded.id);
         match routed {
             Routed::Start { cart_id, checkout } => {
                 let metadata = recorded.metadata();
@@ -243,10 +247,10 @@ impl ProcessManager {
 
     async fn take_in(self: &Arc<Self>, order: OrderId, news: News) {
         if let Some(start) = news.start {
-            self.feed(order, start, "start").await;
+            self.feed(order, start, "start", news.cause).await;
         }
         if !news.facts.is_empty() {
-            self.learn(order, news.facts).await;
+            self.learn(order, news.facts, news.cause).await;
         }
         if news.resumed {
             self.take_up(order).await;
@@ -261,7 +265,7 @@ impl ProcessManager {
         if let Some(process) = self.process(order).await {
             let origin = self.keep(order, &process);
             if process.parked.is_none() {
-                self.dispatch(order, origin, process.outstanding());
+                self.dispatch(order, origin, process.outstanding(), None);
             }
         }
     }
@@ -276,19 +280,25 @@ impl ProcessManager {
         }
     }
 
-    async fn learn(self: &Arc<Self>, order: OrderId, facts: Vec<Fact>) {
+    async fn learn(self: &Arc<Self>, order: OrderId, facts: Vec<Fact>, cause: Option<Uuid>) {
         // The same facts make the same command, so that a crash between record and note repeats nothing.
         let step = serde_json::to_string(&facts).unwrap_or_default();
-        self.feed(order, CheckoutCommand::Learn(facts), &step).await;
+        self.feed(order, CheckoutCommand::Learn(facts), &step, cause).await;
     }
 
     /// Hands a command to the checkout and sends what it decided. Tries until the log takes it.
-    async fn feed(self: &Arc<Self>, order: OrderId, command: CheckoutCommand, step: &str) {
-        let context = self.context(order, &command, step).await;
+    async fn feed(
+        self: &Arc<Self>,
+        order: OrderId,
+        command: CheckoutCommand,
+        step: &str,
+        cause: Option<Uuid>,
+    ) {
+        let context = Context { causation_id: cause, ..self.context(order, &command, step).await };
         let mut pause = Duration::from_millis(50);
         loop {
             match self.market.aggregates.checkouts.execute(order, command.clone(), &context).await {
-                Ok(done) => return self.send(order, done).await,
+                Ok(done) => return self.send(order, done, context.command_id).await,
                 // A fact about an order that no checkout here started: of no concern.
                 Err(ExecuteError::Refused(_)) => return,
                 Err(error) => {
@@ -321,8 +331,9 @@ impl ProcessManager {
         }
     }
 
-    async fn send(self: &Arc<Self>, order: OrderId, done: Done<CheckoutEvent>) {
-        for event in done.events {
+    async fn send(self: &Arc<Self>, order: OrderId, done: Done<CheckoutEvent>, command_id: Uuid) {
+        for (index, event) in done.events.into_iter().enumerate() {
+            let cause = souk_event_log::event_id(command_id, index);
             let effects = match event {
                 CheckoutEvent::CheckoutStarted(started) => {
                     self.keep(order, &Process::start(&started));
@@ -338,7 +349,7 @@ impl ProcessManager {
             let Some(last) = effects.last() else { continue };
             self.phase_becomes(order, last.phase());
             if let Some(origin) = self.origin(order).await {
-                self.dispatch(order, origin, effects);
+                self.dispatch(order, origin, effects, Some(cause));
             }
         }
     }
@@ -360,19 +371,29 @@ impl ProcessManager {
         }
     }
 
-    fn dispatch(self: &Arc<Self>, order: OrderId, origin: Arc<Origin>, effects: Vec<Effect>) {
+    /// `cause`: the event that decided the effects, where it is known.
+    fn dispatch(
+        self: &Arc<Self>,
+        order: OrderId,
+        origin: Arc<Origin>,
+        effects: Vec<Effect>,
+        cause: Option<Uuid>,
+    ) {
         let manager = Arc::clone(self);
         self.tasks.spawn(async move {
-            let (facts, failed) = manager.dispatcher.carry_out(order, &origin, effects).await;
+            let (facts, failed) = manager.dispatcher.carry_out(order, &origin, effects, cause).await;
             if !facts.is_empty() {
                 // Boxed, since what it learns may be dispatched in turn.
-                Box::pin(manager.learn(order, facts)).await;
+                Box::pin(manager.learn(order, facts, cause)).await;
             }
-            if let Some(Failed { effect, reason }) = failed.into_iter().next() {
+            for Failed { effect, reason } in &failed {
                 tracing::error!(%order, ?effect, reason, "a checkout is parked: it needs an operator");
+            }
+            // A resumed checkout does again whatever has no answer: one reason says enough.
+            if let Some(Failed { effect, reason }) = failed.into_iter().next() {
                 let attempt = manager.market.clock.now().timestamp_micros();
                 let step = format!("park/{attempt}");
-                Box::pin(manager.feed(order, CheckoutCommand::Park { effect, reason }, &step)).await;
+                Box::pin(manager.feed(order, CheckoutCommand::Park { effect, reason }, &step, cause)).await;
             }
         });
     }
@@ -384,7 +405,7 @@ impl ProcessManager {
             in_flight.iter().filter(|(_, entry)| entry.deadline <= now).map(|(order, _)| *order).collect()
         };
         for order in due {
-            self.learn(order, vec![Fact::DeadlinePassed]).await;
+            self.learn(order, vec![Fact::DeadlinePassed], None).await;
             // Passed once: what comes of it is in its stream.
             if let Some(entry) = self.in_flight.lock().get_mut(&order) {
                 entry.deadline = DateTime::<Utc>::MAX_UTC;

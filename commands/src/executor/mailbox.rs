@@ -91,12 +91,13 @@ impl<D: Decider> Mailbox<D> {
         Ok(Fresh { value: view(&loaded.state), revision: loaded.revision(), position: loaded.position() })
     }
 
-    pub(super) async fn recall(&self, context: &Context) -> Result<(), ExecuteError<D::Error>> {
+    pub(super) async fn recall(&self, context: &Context) -> Result<bool, ExecuteError<D::Error>> {
         let mut guard = self.loaded.lock().await;
         let loaded = self.load(&mut guard).await?;
         self.confirm(loaded).await?;
-        let known = loaded.commands.get(context.command_id).and_then(|known| known.fingerprint.as_deref());
-        if differs(known, context) { Err(ExecuteError::KeyReused) } else { Ok(()) }
+        let known = loaded.commands.get(context.command_id);
+        let fingerprint = known.and_then(|known| known.fingerprint.as_deref());
+        if differs(fingerprint, context) { Err(ExecuteError::KeyReused) } else { Ok(known.is_some()) }
     }
 
     async fn drain(self: Arc<Self>) {

@@ -167,8 +167,9 @@ impl<D: Decider> Category<D> {
         result
     }
 
-    /// Refuses a command id that was used on this stream for a request with another body.
-    pub async fn recall(&self, id: D::Id, context: &Context) -> Result<(), ExecuteError<D::Error>> {
+    /// Whether the command was carried out before. Refuses a command id that was used on this stream for a request with
+    /// another body.
+    pub async fn recall(&self, id: D::Id, context: &Context) -> Result<bool, ExecuteError<D::Error>> {
         self.mailbox(id).recall(context).await
     }
 

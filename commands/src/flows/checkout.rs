@@ -59,7 +59,7 @@ pub enum CheckoutFlowError {
     NoSuchCart,
     #[error("the cart is empty")]
     EmptyCart,
-    #[error("{0} is no longer sold")]
+    #[error("the item with the SKU {0} is no longer sold")]
     Withdrawn(Sku),
     #[error("the lines are in several currencies")]
     MixedCurrencies,

@@ -1,4 +1,4 @@
-//! Items and their stock: listing, revising, taking off the market, receiving stock.
+//! Items and their stock: listing, taking off the market, receiving stock. Revising is in [`super::revision`].
 
 use std::collections::BTreeMap;
 
@@ -33,27 +33,6 @@ pub struct NewVariant {
     pub options: BTreeMap<String, String>,
     pub price: Option<Money>,
     pub quantity: Option<u32>,
-    pub images: Option<Vec<String>>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct ItemPatch {
-    pub details: DetailsPatch,
-    /// Of the item's own SKU.
-    pub price: Option<Money>,
-    pub variants: Vec<NewVariant>,
-}
-
-/// Absent parts stay as they are; an empty brand takes the brand away.
-#[derive(Clone, Debug, Default)]
-pub struct DetailsPatch {
-    pub name: Option<String>,
-    pub description: Option<String>,
-    pub brand: Option<String>,
-    pub category: Option<Vec<String>>,
-    pub tags: Option<std::collections::BTreeSet<String>>,
-    pub attributes: Option<BTreeMap<String, String>>,
-    pub specifications: Option<BTreeMap<String, String>>,
     pub images: Option<Vec<String>>,
 }
 
@@ -97,6 +76,11 @@ pub enum ItemFlowError {
     PriceNeeded(Sku),
     #[error("the item has no such SKU")]
     NoSuchSku,
+    #[error("the SKU of an item cannot change")]
+    SkuFixed,
+    /// Of the field named.
+    #[error("only the item's variants are sold: say this of each of them")]
+    SoldInVariants(&'static str),
     #[error("a change of stock is a number between -2,147,483,648 and 2,147,483,647 other than 0")]
     BadChange,
     #[error(transparent)]
@@ -138,44 +122,6 @@ pub async fn list(
     Ok(Acknowledged::of(Listed { item_id, revision: done.revision }, &done))
 }
 
-pub async fn revise(
-    market: &Market,
-    context: &Context,
-    item_id: ItemId,
-    caller: Caller,
-    if_match: Option<Revision>,
-    patch: ItemPatch,
-) -> Result<Acknowledged<Listed>, ItemFlowError> {
-    let listing = owned(market, item_id, caller).await?;
-    let mut changed = Vec::new();
-    if let Some(price) = patch.price {
-        let own = listing.variant(None).ok_or(ItemFlowError::NoSuchSku)?;
-        changed.push(Variant { price, ..own.clone() });
-    }
-    for new in &patch.variants {
-        let known = listing.variants.iter().find(|known| known.sku == new.sku);
-        let variant = if let Some(known) = known {
-            Variant {
-                price: new.price.unwrap_or(known.price),
-                images: new.images.clone().unwrap_or_else(|| known.images.clone()),
-                options: if new.options.is_empty() { known.options.clone() } else { new.options.clone() },
-                ..known.clone()
-            }
-        } else {
-            let variant = variant_of(listing.seller_id, new, patch.price)?;
-            check_free(market, &variant, item_id).await?;
-            let quantity = new.quantity.unwrap_or(0);
-            receive(market, context, item_id, listing.seller_id, &variant, quantity).await?;
-            variant
-        };
-        changed.push(variant);
-    }
-    let command =
-        ItemCommand::Revise { details: Some(patch.details.onto(listing.details)), variants: changed };
-    let done = market.aggregates.items.execute_at(item_id, if_match, command, context).await?;
-    Ok(Acknowledged::of(Listed { item_id, revision: done.revision }, &done))
-}
-
 pub async fn withdraw(
     market: &Market,
     context: &Context,
@@ -208,23 +154,28 @@ pub async fn change_stock(
 ) -> Result<Acknowledged<StockLevel>, ItemFlowError> {
     let listing = owned(market, item_id, caller).await?;
     let variant = listing.variant(request.sku.as_ref()).ok_or(ItemFlowError::NoSuchSku)?;
-    let command = match (request.change, u32::try_from(request.change)) {
-        (0, _) => return Err(ItemFlowError::BadChange),
-        (_, Ok(quantity)) => InventoryCommand::Receive {
-            item_id,
-            seller_id: listing.seller_id,
-            sku: variant.sku.clone(),
-            quantity,
-            reason: request.reason,
-        },
-        (change, Err(_)) if change >= i64::from(i32::MIN) && change < 0 => {
-            InventoryCommand::Adjust { change, reason: request.reason }
-        }
-        _ => return Err(ItemFlowError::BadChange),
-    };
-    let inventory = &market.aggregates.inventory;
-    let done = inventory.execute(variant.sku_id, command, context).await?;
+    let command = stock_command(item_id, &listing, variant, request.change, request.reason)?;
+    let done = market.aggregates.inventory.execute(variant.sku_id, command, context).await?;
     Ok(Acknowledged::of(stock_level(market, variant.sku_id).await?, &done))
+}
+
+/// More is received, less is an adjustment.
+pub(super) fn stock_command(
+    item_id: ItemId,
+    listing: &Listing,
+    variant: &Variant,
+    change: i64,
+    reason: Option<String>,
+) -> Result<InventoryCommand, ItemFlowError> {
+    let (seller_id, sku) = (listing.seller_id, variant.sku.clone());
+    match (change, u32::try_from(change)) {
+        (0, _) => Err(ItemFlowError::BadChange),
+        (_, Ok(quantity)) => Ok(InventoryCommand::Receive { item_id, seller_id, sku, quantity, reason }),
+        (change, Err(_)) if change >= i64::from(i32::MIN) && change < 0 => {
+            Ok(InventoryCommand::Adjust { change, reason })
+        }
+        _ => Err(ItemFlowError::BadChange),
+    }
 }
 
 pub async fn stock_level(market: &Market, sku_id: SkuId) -> Result<StockLevel, ReadFailure> {
@@ -256,7 +207,7 @@ fn sold_as(new: &NewItem) -> Result<Vec<(Variant, u32)>, ItemFlowError> {
         .collect()
 }
 
-fn variant_of(
+pub(super) fn variant_of(
     seller: AccountId,
     new: &NewVariant,
     fallback: Option<Money>,
@@ -270,7 +221,11 @@ fn variant_of(
     })
 }
 
-async fn check_free(market: &Market, variant: &Variant, item_id: ItemId) -> Result<(), ItemFlowError> {
+pub(super) async fn check_free(
+    market: &Market,
+    variant: &Variant,
+    item_id: ItemId,
+) -> Result<(), ItemFlowError> {
     let owner = |state: &InventoryState| state.owner.as_ref().map(|owner| owner.item_id);
     match market.aggregates.inventory.read(variant.sku_id, owner).await?.value {
         Some(other) if other != item_id => Err(ItemFlowError::SkuTaken(variant.sku.clone())),
@@ -278,7 +233,7 @@ async fn check_free(market: &Market, variant: &Variant, item_id: ItemId) -> Resu
     }
 }
 
-async fn receive(
+pub(super) async fn receive(
     market: &Market,
     context: &Context,
     item_id: ItemId,
@@ -300,28 +255,13 @@ async fn receive(
 }
 
 async fn owned(market: &Market, item_id: ItemId, caller: Caller) -> Result<Listing, ItemFlowError> {
-    let item = market.aggregates.items.read(item_id, ItemState::clone).await?.value;
+    own(market.aggregates.items.read(item_id, ItemState::clone).await?.value, caller)
+}
+
+pub(super) fn own(item: ItemState, caller: Caller) -> Result<Listing, ItemFlowError> {
     let listing = item.ok_or(ItemFlowError::NotFound)?;
     match caller {
         Caller::Seller(seller) if seller != listing.seller_id => Err(ItemFlowError::NotYours),
         Caller::Seller(_) | Caller::Admin => Ok(listing),
-    }
-}
-
-impl DetailsPatch {
-    fn onto(self, before: Details) -> Details {
-        Details {
-            name: self.name.unwrap_or(before.name),
-            description: self.description.unwrap_or(before.description),
-            brand: match self.brand {
-                Some(brand) => Some(brand).filter(|brand| !brand.is_empty()),
-                None => before.brand,
-            },
-            category: self.category.unwrap_or(before.category),
-            tags: self.tags.unwrap_or(before.tags),
-            attributes: self.attributes.unwrap_or(before.attributes),
-            specifications: self.specifications.unwrap_or(before.specifications),
-            images: self.images.unwrap_or(before.images),
-        }
     }
 }

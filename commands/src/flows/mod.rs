@@ -6,6 +6,7 @@ pub mod checkout;
 pub mod imports;
 pub mod items;
 pub mod orders;
+pub mod revision;
 pub mod shipments;
 
 use souk_event_log::Position;

@@ -69,12 +69,27 @@ pub enum ShipmentStatus {
     Cancelled,
 }
 
+impl ShipmentStatus {
+    fn name(self) -> &'static str {
+        match self {
+            Self::NotRequested => "not requested",
+            Self::Requested => "not booked yet",
+            Self::Ready => "ready",
+            Self::Refused => "refused",
+            Self::Dispatched => "dispatched",
+            Self::Delivered => "delivered",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ShipmentState {
     pub status: ShipmentStatus,
     pub request: Option<ShipmentRequested>,
     pub booking_id: Option<String>,
+    pub dispatched: Option<ShipmentDispatched>,
 }
 
 #[derive(Clone, Debug)]
@@ -100,7 +115,9 @@ pub enum ShipmentCommand {
 pub enum ShipmentError {
     #[error("there is no such shipment")]
     NotFound,
-    #[error("a shipment that is {0:?} does not allow this")]
+    #[error("the shipment was dispatched with another carrier or tracking number")]
+    DispatchedOtherwise,
+    #[error("a shipment that is {} does not allow this", .0.name())]
     OutOfOrder(ShipmentStatus),
 }
 
@@ -114,6 +131,7 @@ impl Decider for Shipment {
     type Error = ShipmentError;
 
     const CATEGORY: &'static str = "shipment";
+    const STATE_VERSION: u32 = 2;
 
     fn evolve(mut state: ShipmentState, event: &ShipmentEvent) -> ShipmentState {
         state.status = match event {
@@ -126,7 +144,10 @@ impl Decider for Shipment {
                 ShipmentStatus::Ready
             }
             ShipmentEvent::ShipmentRefused(_) => ShipmentStatus::Refused,
-            ShipmentEvent::ShipmentDispatched(_) => ShipmentStatus::Dispatched,
+            ShipmentEvent::ShipmentDispatched(event) => {
+                state.dispatched = Some(event.clone());
+                ShipmentStatus::Dispatched
+            }
             ShipmentEvent::ShipmentDelivered(_) => ShipmentStatus::Delivered,
             ShipmentEvent::ShipmentCancelled(_) => ShipmentStatus::Cancelled,
         };
@@ -159,13 +180,22 @@ impl Decider for Shipment {
             }
             (Command::RecordReady { .. }, Status::Ready | Status::Dispatched | Status::Delivered)
             | (Command::RecordRefusal { .. }, Status::Refused)
-            | (Command::Dispatch { .. }, Status::Dispatched | Status::Delivered)
             | (Command::Deliver, Status::Delivered) => Ok(vec![]),
 
-            (Command::Dispatch { carrier, tracking_number }, Status::Ready) => Ok(vec![
-                ShipmentDispatched { carrier: carrier.clone(), tracking_number: tracking_number.clone() }
-                    .into(),
-            ]),
+            (Command::Dispatch { carrier, tracking_number }, status) => {
+                let dispatched =
+                    ShipmentDispatched { carrier: carrier.clone(), tracking_number: tracking_number.clone() };
+                match status {
+                    Status::Ready => Ok(vec![dispatched.into()]),
+                    Status::Dispatched | Status::Delivered
+                        if state.dispatched.as_ref() == Some(&dispatched) =>
+                    {
+                        Ok(vec![])
+                    }
+                    Status::Dispatched | Status::Delivered => Err(ShipmentError::DispatchedOtherwise),
+                    _ => Err(ShipmentError::OutOfOrder(status)),
+                }
+            }
             (Command::Deliver, Status::Dispatched) => Ok(vec![ShipmentDelivered {}.into()]),
             (_, status) => Err(ShipmentError::OutOfOrder(status)),
         }

@@ -21,7 +21,14 @@ fn a_shipment_is_booked_dispatched_and_delivered_each_once() {
         shipment = shipment.when(step()).then([event]).when(step()).then_nothing();
     }
     assert_eq!(shipment.state().booking_id.as_deref(), Some("bk_1"));
-    shipment.when(book()).then_nothing().when(dispatch()).then_nothing();
+    let again = ShipmentCommand::Dispatch { carrier: Some("DHL".to_owned()), tracking_number: None };
+    shipment
+        .when(book())
+        .then_nothing()
+        .when(dispatch())
+        .then_nothing()
+        .when(again)
+        .then_refused(ShipmentError::DispatchedOtherwise);
 }
 
 #[test]

@@ -177,7 +177,8 @@ impl From<ItemFlowError> for Problem {
                 Self::new(Kind::SkuTaken).detail(message).with("sku", sku.as_str())
             }
             ItemFlowError::PriceNeeded(_) => Self::invalid("price", message),
-            ItemFlowError::NoSuchSku => Self::invalid("sku", message),
+            ItemFlowError::NoSuchSku | ItemFlowError::SkuFixed => Self::invalid("sku", message),
+            ItemFlowError::SoldInVariants(field) => Self::invalid(field, message),
             ItemFlowError::BadChange => Self::invalid("change", message),
             ItemFlowError::Item(error) => error.into(),
             ItemFlowError::Inventory(error) => error.into(),
@@ -266,6 +267,7 @@ impl From<ShipmentError> for Problem {
         match error {
             ShipmentError::NotFound => Self::not_found("shipment"),
             ShipmentError::OutOfOrder(_) => Self::new(Kind::NotReady).detail(message),
+            ShipmentError::DispatchedOtherwise => Self::new(Kind::Conflict).detail(message),
         }
     }
 }

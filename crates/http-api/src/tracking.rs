@@ -5,6 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use async_stream::stream;
 use axum::{
     extract::State,
+    http::StatusCode,
     response::{
         IntoResponse, Response, Sse,
         sse::{Event, KeepAlive},
@@ -54,7 +55,8 @@ pub(crate) struct StatusChange {
 /// order's stream, to be sent as `Last-Event-ID` by who takes up again. It ends after the last status.
 #[utoipa::path(get, path = "/v1/orders/{orderId}/tracking", tag = "Orders", security(("bearer" = [])),
     params(("orderId" = Uuid, Path), ("Last-Event-ID" = Option<u64>, Header)),
-    responses((status = 200, content_type = "text/event-stream", body = StatusChange), (status = 404, body = ProblemBody)))]
+    responses((status = 200, content_type = "text/event-stream", body = StatusChange),
+        (status = 204, description = "The order has ended, and nothing follows `Last-Event-ID`."), (status = 404, body = ProblemBody)))]
 pub(crate) async fn track(
     BuyerOrAdmin(person): BuyerOrAdmin,
     State(api): State<Arc<Api>>,
@@ -63,11 +65,16 @@ pub(crate) async fn track(
 ) -> Result<Response, Problem> {
     // Before the order is looked at, so that nothing falls in between.
     let watch = api.hub.watch(order);
-    orders::owned(&api, &person, order).await?;
+    let status = orders::owned(&api, &person, order).await?.status;
+    let next = last.map_or(0, |last| last + 1);
+    if status.is_final() && read(&api, order, next).await.is_ok_and(|events| events.is_empty()) {
+        // What keeps a browser from asking again and again.
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let permit = Arc::clone(&api.tracking_streams).try_acquire_owned().map_err(|_| {
         Problem::new(Kind::Unavailable).detail("Too many orders are being followed.").retry_after(5)
     })?;
-    let statuses = statuses(api, order, watch, permit, last.map_or(0, |last| last + 1));
+    let statuses = statuses(api, order, watch, permit, next);
     Ok(Sse::new(statuses).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 

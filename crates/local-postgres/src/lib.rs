@@ -48,6 +48,8 @@ use crate::{
 const USER: &str = "souk";
 const DATABASE: &str = "postgres";
 const POLL: Duration = Duration::from_millis(20);
+/// How often a server that is kept is looked after.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// A fast shutdown writes a checkpoint: up to `shared_buffers` and what the disk makes of it.
 const FAST_SHUTDOWN: Duration = Duration::from_mins(1);
 const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(10);
@@ -57,6 +59,7 @@ const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct LocalPostgres {
     layout: Layout,
+    options: Options,
     url: String,
     server: Option<Server>,
     _lock: File,
@@ -80,28 +83,63 @@ impl LocalPostgres {
         if let Some((postmaster, socket_dir)) = find_running(&layout, options.start_timeout).await? {
             tracing::info!(pid = postmaster.pid, dir = %layout.dir.display(), "took over a PostgreSQL that was running");
             let server = Server { postmaster, child: None };
-            return Ok(Self { url: url(&socket_dir), layout, server: Some(server), _lock: lock });
+            return Ok(Self { url: url(&socket_dir), layout, options, server: Some(server), _lock: lock });
         }
 
         if options.throwaway && layout.data.exists() {
             fs::remove_dir_all(&layout.data).map_err(at("remove", &layout.data))?;
         }
+        let mut postgres = Self { url: String::new(), layout, options, server: None, _lock: lock };
+        postgres.launch(deadline).await?;
+        Ok(postgres)
+    }
+
+    /// Runs until `stop`, then stops the server. One that ends by itself before that (its disk was full, somebody killed
+    /// it) is started again, now and then until that goes well.
+    pub async fn keep(mut self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => return self.stop().await,
+                () = sleep(LOOK_AFTER) => {}
+            }
+            if let Some(server) = &mut self.server
+                && !server.has_ended(&self.layout.data)?
+            {
+                continue;
+            }
+            tracing::error!(dir = %self.layout.dir.display(), "PostgreSQL has ended and is started again");
+            self.server = None;
+            tokio::select! {
+                () = &mut stop => return self.stop().await,
+                launched = self.launch(Instant::now() + self.options.start_timeout) => {
+                    if let Err(error) = launched {
+                        tracing::error!(%error, "PostgreSQL could not be started and will be tried again");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts a server where none runs, and waits until it answers.
+    async fn launch(&mut self, deadline: Instant) -> Result<(), Error> {
+        let Self { layout, options, .. } = self;
         let owner = Owner::choose(&layout.data, options.user.as_deref())?;
         owner.check_way_to(&layout.dir)?;
         let binaries = Binaries::find(options.bin_dir.as_deref(), &layout.data, layout.data_major())?;
         if layout.data_major().is_none() {
-            initialise(&layout, &owner, &binaries, &options).await?;
+            initialise(layout, &owner, &binaries, options).await?;
         }
         remove_stale_pid_file(&layout.data)?;
         layout.rotate_log()?;
         let socket_dir = layout.socket_dir(&owner)?;
-        let mut postgres = Self { url: url(&socket_dir), layout, server: None, _lock: lock };
+        self.url = url(&socket_dir);
         loop {
-            let log_from = postgres.layout.log_length();
-            let server = spawn(&postgres.layout, &owner, &binaries, &options, &socket_dir)?;
+            let log_from = self.layout.log_length();
+            let server = spawn(&self.layout, &owner, &binaries, &self.options, &socket_dir)?;
             let pid = server.postmaster.pid;
-            postgres.server = Some(server);
-            match postgres.wait_until_ready(&socket_dir, deadline, log_from).await {
+            self.server = Some(server);
+            match self.wait_until_ready(&socket_dir, deadline, log_from).await {
                 // Children of a postmaster that was killed take a moment to notice.
                 Err(Error::Died { tail, .. })
                     if tail.contains("pre-existing shared memory block") && Instant::now() < deadline =>
@@ -111,8 +149,8 @@ impl LocalPostgres {
                 Err(error) => return Err(error),
                 Ok(()) => {
                     let version = binaries.major();
-                    tracing::info!(pid, version, dir = %postgres.layout.dir.display(), "PostgreSQL is up");
-                    return Ok(postgres);
+                    tracing::info!(pid, version, dir = %self.layout.dir.display(), "PostgreSQL is up");
+                    return Ok(());
                 }
             }
         }

@@ -102,6 +102,28 @@ async fn a_server_that_was_killed_recovers() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_kept_comes_back_when_it_ends_by_itself() {
+    let folder = folder();
+    let dir = folder.path().join("postgres");
+    let postgres = start(&dir).await;
+    let url = postgres.url().to_owned();
+    write(&url).await;
+    let (enough, told) = tokio::sync::oneshot::channel::<()>();
+    let keeping = tokio::spawn(postgres.keep(async { drop(told.await) }));
+    let before = pid(&dir);
+    kill(Pid::from_raw(before), Signal::SIGKILL).expect("killed");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while PgConnection::connect(&url).await.is_err() || pid(&dir) == before {
+        assert!(Instant::now() < deadline, "it did not come back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(read(&url).await, 42);
+    enough.send(()).expect("it is still kept");
+    keeping.await.expect("kept").expect("stopped");
+    assert!(!pid_file(&dir).exists());
+}
+
+#[tokio::test]
 async fn a_pid_file_that_names_somebody_else_does_not_hinder() {
     let folder = folder();
     let dir = folder.path().join("postgres");

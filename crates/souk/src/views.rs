@@ -86,9 +86,7 @@ async fn rebuild(workers: &Workers, name: &str) -> anyhow::Result<()> {
                 _ => {}
             }
         } else if began.elapsed() > TAKEN_UP {
-            bail!(
-                "nobody has begun to build {name}: an index without a single item needs none, a view its role"
-            );
+            bail!("nobody has begun to build {name}: does a server with the role for it run?");
         }
         sleep(Duration::from_millis(100)).await;
     }

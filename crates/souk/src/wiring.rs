@@ -53,7 +53,7 @@ pub(crate) struct Site {
     /// None: another process is the one that starts things here.
     lock: Option<Lock>,
     other: Option<Occupant>,
-    postgres: Option<LocalPostgres>,
+    postgres: Option<Kept>,
     database: PgConnectOptions,
     pool: PgPool,
     log: Arc<dyn EventLog>,
@@ -96,6 +96,7 @@ impl Site {
             move || SqliteLog::open(&path, sqlite::Options::default())
         });
         let (postgres, database) = postgres(config, &data, lock.is_some()).await?;
+        let postgres = postgres.map(Kept::look_after);
         let log = opening.await?.with_context(|| format!("the event log {}", data.log().display()))?;
         let pool = PgPoolOptions::new()
             .max_connections(POOL)
@@ -206,6 +207,25 @@ impl Site {
         }
         drop(lock);
         Ok(())
+    }
+}
+
+/// The private PostgreSQL, which is started again should it end.
+struct Kept {
+    enough: CancellationToken,
+    keeping: JoinHandle<Result<(), souk_local_postgres::Error>>,
+}
+
+impl Kept {
+    fn look_after(postgres: LocalPostgres) -> Self {
+        let enough = CancellationToken::new();
+        let keeping = tokio::spawn(postgres.keep(enough.clone().cancelled_owned()));
+        Self { enough, keeping }
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        self.enough.cancel();
+        Ok(self.keeping.await??)
     }
 }
 

@@ -144,10 +144,12 @@ impl<'a> Session<'a> {
         let mut writer = index.writer()?;
         // An index that knows more than the log was made from one that is gone, and counts for nothing.
         let ahead = self.projector.items_at.max(self.projector.stock_at) > self.log.head().await?;
+        if ahead || rebuild {
+            self.projector.generation += 1;
+        }
         // Before the first commit there is nothing to build beside.
         if ahead || (rebuild && self.served) {
             self.rebuild = Some(HashMap::new());
-            self.projector.generation += 1;
             tracing::info!(name = SearchProjector::NAME, "building the index anew");
             writer.clear()?;
         }

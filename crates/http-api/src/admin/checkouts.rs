@@ -6,7 +6,7 @@ use axum::{Json, extract::State, http::StatusCode, response::Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
-use souk_commands::checkout::CheckoutCommand;
+use souk_commands::{checkout::CheckoutCommand, flows};
 use souk_domain::OrderId;
 use souk_projections::checkouts::{self as view, CheckoutView};
 use utoipa::ToSchema;
@@ -34,7 +34,7 @@ pub(crate) struct CheckoutPage {
 pub(crate) struct CheckoutBody {
     order_id: Uuid,
     buyer_id: Option<Uuid>,
-    /// `parked` or `inFlight`.
+    /// `inFlight`, or `ended`: then there was nothing to retry.
     state: &'static str,
     /// `placing`, `reserving`, `paying`, `shipping`, `completing` or `compensating`.
     phase: String,
@@ -97,7 +97,7 @@ pub(crate) struct CheckoutStanding {
     state: &'static str,
 }
 
-/// Send a parked checkout on its way again. One that is not parked goes on as it is.
+/// Send a parked checkout on its way again. One that is not parked goes on as it is, and one that has ended is left alone.
 #[utoipa::path(post, path = "/v1/admin/checkouts/{orderId}/retry", tag = "Administration", security(("bearer" = [])),
     params(("orderId" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 202, body = CheckoutStanding), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
@@ -115,6 +115,8 @@ pub(crate) async fn retry(
     // There is one refusal: that no such checkout was ever begun.
     let done =
         api.run(resumed).await?.map_err(|error| error.map_refused(|_| Problem::not_found("checkout")))?;
-    let body = CheckoutStanding { order_id: order.0, state: "inFlight" };
+    let ended =
+        flows::orders::find(&api.market, order).await?.value.is_some_and(|order| order.status.is_final());
+    let body = CheckoutStanding { order_id: order.0, state: if ended { "ended" } else { "inFlight" } };
     Ok(acknowledged(StatusCode::ACCEPTED, done.position, body))
 }

@@ -13,22 +13,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use souk_commands::{
-    Context, Market,
-    flows::{
-        Acknowledged,
-        items::{self as flow, Caller, ItemFlowError, Listed, StockChange, StockLevel},
-    },
+use souk_commands::flows::{
+    Acknowledged,
+    items::{self as flow, Caller, Listed, StockChange, StockLevel},
+    revision,
 };
-use souk_domain::{AccountId, ItemId, Sku, account::Role, item::ItemState};
-use souk_event_log::Revision;
+use souk_domain::{ItemId, Sku, account::Role, item::ItemState};
 use souk_projections::catalogue::{self, ItemRow};
 use utoipa::ToSchema;
 
 pub(crate) use self::body::{ItemBody, stock_of};
 use self::{
     body::{Stock, complete},
-    request::{ItemRequest, Patch},
+    request::ItemRequest,
 };
 use crate::{
     Api,
@@ -71,56 +68,16 @@ pub(crate) async fn revise(
     Seller(seller): Seller,
     State(api): State<Arc<Api>>,
     PathId(item): PathId<ItemId>,
-    IfMatch(revision): IfMatch,
+    IfMatch(if_match): IfMatch,
     head: CommandHead,
     body: Body<ItemRequest>,
 ) -> Result<Response, Problem> {
     let context = head.context(&api, Some(seller.account), &body.raw);
     let patch = body.value.into_patch()?;
-    if let Some(sku) = &patch.sku {
-        let known =
-            api.market.aggregates.items.read(item, |item| item.as_ref().map(|item| item.sku.clone())).await?;
-        if known.value.is_some_and(|known| known != *sku) {
-            return Err(Problem::invalid("sku", "The SKU of an item cannot change."));
-        }
-    }
-    let market = Arc::clone(&api.market);
-    let revised =
-        async move { revise_and_count(&market, &context, item, seller.account, revision, patch).await };
+    let (market, caller) = (Arc::clone(&api.market), Caller::Seller(seller.account));
+    let revised = async move { revision::revise(&market, &context, item, caller, if_match, patch).await };
     let done = api.run(revised).await??;
     changed(&api, StatusCode::OK, done).await
-}
-
-/// Quantities of what was sold before are counted; of what is new the revision takes care.
-async fn revise_and_count(
-    market: &Market,
-    context: &Context,
-    item: ItemId,
-    seller: AccountId,
-    revision: Option<Revision>,
-    patch: Patch,
-) -> Result<Acknowledged<Listed>, ItemFlowError> {
-    let before =
-        market.aggregates.items.read(item, ItemState::clone).await?.value.ok_or(ItemFlowError::NotFound)?;
-    let caller = Caller::Seller(seller);
-    let mut done = flow::revise(market, context, item, caller, revision, patch.changes).await?;
-    for (sku, quantity) in patch.quantities {
-        let variant = match (before.variant(sku.as_ref()), sku) {
-            (Some(variant), _) => variant,
-            (None, Some(_)) => continue,
-            (None, None) => return Err(ItemFlowError::NoSuchSku),
-        };
-        let on_hand = flow::stock_level(market, variant.sku_id).await?.on_hand;
-        let change = i64::from(quantity) - on_hand as i64;
-        if change != 0 {
-            let step = context.step(&format!("count/{}", variant.sku));
-            let change =
-                StockChange { sku: Some(variant.sku.clone()), change, reason: Some("counted".into()) };
-            let counted = flow::change_stock(market, &step, item, caller, change).await?;
-            done.position = done.position.max(counted.position);
-        }
-    }
-    Ok(done)
 }
 
 #[derive(Default, Deserialize, ToSchema)]

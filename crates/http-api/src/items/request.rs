@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::Number;
-use souk_commands::flows::items::{DetailsPatch, ItemPatch, NewItem, NewVariant};
+use souk_commands::flows::{
+    items::{NewItem, NewVariant},
+    revision::{DetailsPatch, ItemPatch},
+};
 use souk_domain::{AccountId, Sku, item::Details};
 use utoipa::ToSchema;
 
@@ -87,15 +90,6 @@ impl Scalar {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct Patch {
-    pub(super) changes: ItemPatch,
-    /// To compare only.
-    pub(super) sku: Option<Sku>,
-    /// What was counted, by SKU; none stands for the item's own.
-    pub(super) quantities: Vec<(Option<Sku>, u32)>,
-}
-
 /// A request whose parts were checked one by one.
 struct Checked {
     sku: Option<Sku>,
@@ -138,14 +132,11 @@ impl ItemRequest {
         Ok(NewItem { item_id: None, seller_id, sku, details, price, quantity, variants })
     }
 
-    pub(super) fn into_patch(self) -> Result<Patch, Problem> {
+    pub(super) fn into_patch(self) -> Result<ItemPatch, Problem> {
         let mut check = Validation::default();
         let Checked { sku, details, price, quantity, variants } = self.check(&mut check);
         check.finish()?;
-        let of_variants =
-            variants.iter().filter_map(|variant| Some((Some(variant.sku.clone()), variant.quantity?)));
-        let quantities = quantity.map(|quantity| (None, quantity)).into_iter().chain(of_variants).collect();
-        Ok(Patch { changes: ItemPatch { details, price, variants }, sku, quantities })
+        Ok(ItemPatch { sku, details, price, quantity, variants })
     }
 
     fn check(self, check: &mut Validation) -> Checked {
@@ -327,11 +318,12 @@ mod tests {
     fn a_patch_needs_nothing() {
         let patch = |json| serde_json::from_value::<ItemRequest>(json).unwrap().into_patch();
         let empty = patch(json!({})).unwrap();
-        assert!(empty.quantities.is_empty() && empty.changes.price.is_none());
+        assert!(empty.quantity.is_none() && empty.price.is_none() && empty.variants.is_empty());
         let counted =
             patch(json!({ "quantity": 4, "variants": [{ "sku": "V", "quantity": 2 }, { "sku": "W" }] }))
                 .unwrap();
-        assert_eq!(counted.quantities, [(None, 4), (Some(Sku::parse("V").unwrap()), 2)]);
+        let of_variants: Vec<_> = counted.variants.iter().map(|variant| variant.quantity).collect();
+        assert_eq!((counted.quantity, of_variants), (Some(4), vec![Some(2), None]));
         assert_eq!(patch(json!({ "name": "" })).unwrap_err().errors()[0].field, "name");
     }
 }

@@ -114,6 +114,53 @@ async fn variants_are_sold_each_at_its_price() {
 }
 
 #[tokio::test]
+async fn a_revision_that_is_refused_changes_nothing() {
+    let shop = Shop::open().await;
+    let sam = shop.join("sam", "seller").await;
+    let mut shirt = item("SHIRT", 0);
+    shirt["variants"] = json!([{ "sku": "SHIRT-S", "options": { "size": "S" }, "quantity": 2 }]);
+    shirt["variants"][0]["price"] = json!({ "amount": 1500, "currency": "USD" });
+    let mut both = shirt.clone();
+    both["variants"].as_array_mut().unwrap().push(json!({ "sku": "SHIRT-M", "options": { "size": "M" } }));
+    let id = shop.post("/v1/items", both).by(&sam).send().await.expect(201).text("itemId");
+    let path = format!("/v1/items/{id}");
+    let revise = |body| shop.call("PATCH", &path).json(body).by(&sam);
+    let show = async || shop.get(&path).by(&sam).send().await.expect(200).body;
+    let before = show().await;
+
+    let large = |currency: &str| {
+        let price = json!({ "amount": 1899, "currency": currency });
+        json!({ "variants": [{ "sku": "SHIRT-L", "options": { "size": "L" }, "price": price, "quantity": 4 }] })
+    };
+    revise(large("USD")).with("if-match", "\"7\"").send().await.problem(412, "stale");
+    revise(large("EUR")).send().await.expect(422);
+    let counted = revise(json!({ "name": "Half a change", "quantity": 5 })).send().await;
+    assert_eq!(counted.expect(422).fields(), ["quantity"]);
+    let priced = revise(json!({ "name": "Half a change", "price": { "amount": 2000, "currency": "USD" } }));
+    assert_eq!(priced.send().await.expect(422).fields(), ["price"]);
+    assert_eq!(show().await, before);
+
+    // What is shown as the price may come back, and where it says something it is the default of what is new.
+    revise(json!({ "price": before["price"] })).send().await.expect(200);
+    let added = json!({ "price": { "amount": 2000, "currency": "USD" }, "variants": [{ "sku": "SHIRT-L", "quantity": 4 }] });
+    for _ in 0..2 {
+        let added = revise(added.clone()).with("idempotency-key", "large").send().await.expect(200);
+        assert_eq!(
+            (&added.body["variants"][2]["price"]["amount"], &added.body["variants"][2]["onHand"]),
+            (&json!(2000), &json!(4))
+        );
+    }
+    let shown =
+        json!({ "variants": [{ "sku": "SHIRT-S", "images": ["https://img.example/s.jpg"], "quantity": 1 }] });
+    let shown = revise(shown).send().await.expect(200);
+    assert_eq!(shown.body["variants"][0]["images"], json!(["https://img.example/s.jpg"]));
+    assert_eq!(
+        (&shown.body["variants"][0]["onHand"], &shown.body["variants"][2]["onHand"]),
+        (&json!(1), &json!(4))
+    );
+}
+
+#[tokio::test]
 async fn a_search_finds_filters_and_turns_pages() {
     let shop = Shop::open().await;
     let sam = shop.join("sam", "seller").await;

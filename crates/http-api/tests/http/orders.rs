@@ -42,6 +42,7 @@ async fn an_order_is_placed_paid_tracked_and_sent() {
     assert!(events.iter().all(|event| event.event == "status"));
     let rest = shop.get(&tracking).by(&ann).with("last-event-id", &events[2].id).events(usize::MAX).await;
     assert_eq!(rest.len(), 2);
+    shop.get(&tracking).by(&ann).with("last-event-id", &events[4].id).send().await.expect(204);
     shop.get(&tracking).by(&shop.join("eve", "buyer").await).send().await.problem(404, "not-found");
 
     // What was told in the end is what the order then shows, without any header.

@@ -12,7 +12,8 @@ use souk_commands::{
     Context, Market,
     flows::{
         imports::{self, Need},
-        items::{self, Caller, ItemPatch, NewItem, NewVariant},
+        items::{self, Caller, NewItem, NewVariant},
+        revision::{self, ItemPatch},
     },
 };
 use souk_domain::{
@@ -141,7 +142,7 @@ impl Plan {
                 // Another step than the listing's, and another one for each set of prices.
                 let context = self.context.step(&format!("{:?}", self.prices));
                 let seller = Caller::Seller(self.seller);
-                items::revise(market, &context, self.item_id, seller, None, patch).await?;
+                revision::revise(market, &context, self.item_id, seller, None, patch).await?;
             }
             Some(_) => {}
         }
