@@ -3,26 +3,17 @@
 use std::{borrow::Cow, str::FromStr};
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
 use souk_domain::DomainEvent;
 use souk_event_log::Recorded;
 
 use crate::runner::ApplyError;
 
-/// What projectors need of an event's metadata.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Envelope {
-    schema_version: u32,
-    occurred_at: Option<DateTime<Utc>>,
-}
-
 /// An event with the time it happened in business terms, or was recorded if nobody said when it happened.
 pub(crate) fn read<E: DomainEvent>(event: &Recorded) -> Result<(E, DateTime<Utc>), ApplyError> {
-    let envelope = envelope(event);
-    let read = E::from_json(&event.event_type, envelope.schema_version.max(1), &without_nul(&event.data))
+    let metadata = event.metadata();
+    let read = E::from_json(&event.event_type, metadata.schema_version.max(1), &without_nul(&event.data))
         .map_err(|error| ApplyError::event(event, error))?;
-    Ok((read, envelope.occurred_at.unwrap_or(event.recorded_at)))
+    Ok((read, metadata.occurred_at.unwrap_or(event.recorded_at)))
 }
 
 /// Refuses an event that is newer than this program, without reading it.
@@ -38,15 +29,11 @@ pub(crate) fn id<T: FromStr<Err: std::fmt::Display>>(event: &Recorded) -> Result
     event.stream.id().parse().map_err(|error| ApplyError::event(event, error))
 }
 
-fn envelope(event: &Recorded) -> Envelope {
-    serde_json::from_slice(&event.metadata).unwrap_or_default()
-}
-
 /// JSON may hold U+0000, PostgreSQL's text may not: a name with one in it must not stop a view for everybody, so it
 /// is shown as U+FFFD there.
 pub(crate) fn without_nul(json: &[u8]) -> Cow<'_, [u8]> {
     const NUL: &[u8] = b"\\u0000";
-    if !json.windows(NUL.len()).any(|window| window == NUL) {
+    if memchr::memmem::find(json, NUL).is_none() {
         return Cow::Borrowed(json);
     }
     let mut clean = json.to_vec();

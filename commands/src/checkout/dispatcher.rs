@@ -102,8 +102,10 @@ impl Dispatcher {
             .partition(|effect| matches!(effect, Effect::PlaceOrder | Effect::RestoreCart));
         let (mut facts, mut failed) = (Vec::new(), Vec::new());
         for group in [first, rest] {
-            for outcome in
-                join_all(group.into_iter().map(|effect| self.try_often(order, origin, effect, cause))).await
+            for outcome in join_all(
+                group.into_iter().map(|effect| Box::pin(self.try_often(order, origin, effect, cause))),
+            )
+            .await
             {
                 match outcome {
                     Ok(fact) => facts.extend(fact),

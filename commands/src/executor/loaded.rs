@@ -103,8 +103,11 @@ impl<S: Default> Loaded<S> {
         let head = Head { revision: recorded.revision, position: recorded.position, event_id: recorded.id };
         self.head = Some(head);
         if let Some(id) = metadata.command_id {
-            let known =
-                Known { revision: head.revision, position: head.position, fingerprint: metadata.fingerprint };
+            let known = Known {
+                revision: head.revision,
+                position: head.position,
+                fingerprint: metadata.fingerprint.clone(),
+            };
             self.commands.remember(id, known);
         }
         Ok(())

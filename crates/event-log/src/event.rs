@@ -1,6 +1,10 @@
 //! What is stored: events, their envelope, and the names of streams.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -84,7 +88,7 @@ pub struct Recorded {
     /// When the log took it, in whole microseconds; never earlier than that of the event before.
     pub recorded_at: DateTime<Utc>,
     pub data: Vec<u8>,
-    pub metadata: Vec<u8>,
+    pub metadata: Envelope,
     /// BLAKE3 of the stored bytes chained to the event before; `None` where the adapter keeps no chain.
     pub hash: Option<[u8; 32]>,
 }
@@ -115,8 +119,43 @@ pub struct Metadata {
 }
 
 impl Recorded {
-    /// The envelope; an event of a stranger without one reads as the default.
-    pub fn metadata(&self) -> Metadata {
-        serde_json::from_slice(&self.metadata).unwrap_or_default()
+    /// What the envelope says; an event of a stranger without one reads as the default.
+    pub fn metadata(&self) -> &Metadata {
+        self.metadata.parsed.get_or_init(|| serde_json::from_slice(&self.metadata.json).unwrap_or_default())
+    }
+}
+
+/// Metadata as it is stored, read at most once, since an event just appended has half a dozen readers.
+#[derive(Clone, Default)]
+pub struct Envelope {
+    json: Vec<u8>,
+    parsed: OnceLock<Box<Metadata>>,
+}
+
+impl From<Vec<u8>> for Envelope {
+    fn from(json: Vec<u8>) -> Self {
+        Self { json, parsed: OnceLock::new() }
+    }
+}
+
+impl Deref for Envelope {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.json
+    }
+}
+
+impl PartialEq for Envelope {
+    fn eq(&self, other: &Self) -> bool {
+        self.json == other.json
+    }
+}
+
+impl Eq for Envelope {}
+
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", String::from_utf8_lossy(&self.json))
     }
 }

@@ -54,7 +54,7 @@ pub(crate) struct Envelope<'a> {
     correlation_id: Option<Uuid>,
     causation_id: Option<Uuid>,
     command_id: Option<Uuid>,
-    actor: Option<String>,
+    actor: Option<&'a str>,
     #[schema(value_type = Object)]
     data: &'a RawValue,
     /// BLAKE3, chained to the event before.
@@ -76,7 +76,7 @@ fn line(event: &Recorded) -> Option<String> {
         correlation_id: metadata.correlation_id,
         causation_id: metadata.causation_id,
         command_id: metadata.command_id,
-        actor: metadata.actor,
+        actor: metadata.actor.as_deref(),
         data: serde_json::from_slice(&event.data).ok()?,
         hash: event.hash.as_ref().map(|hash| hex(hash)),
     };
@@ -216,7 +216,8 @@ mod tests {
             event_type: "ItemListed".into(),
             recorded_at: DateTime::from_timestamp(0, 0).unwrap(),
             data: data.into(),
-            metadata: br#"{"schemaVersion":3,"actor":"import","occurredAt":"1999-01-01T00:00:00Z"}"#.to_vec(),
+            metadata:
+                br#"{"schemaVersion":3,"actor":"import","occurredAt":"1999-01-01T00:00:00Z"}"#.to_vec().into(),
             hash: Some([255; 32]),
         }
     }

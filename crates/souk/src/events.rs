@@ -164,7 +164,7 @@ struct Line<'a> {
     correlation_id: Option<Uuid>,
     causation_id: Option<Uuid>,
     command_id: Option<Uuid>,
-    actor: Option<String>,
+    actor: Option<&'a str>,
     data: &'a RawValue,
     hash: Option<String>,
 }
@@ -183,7 +183,7 @@ fn line(output: &mut (impl Write + ?Sized), event: &Recorded) -> io::Result<()> 
         correlation_id: metadata.correlation_id,
         causation_id: metadata.causation_id,
         command_id: metadata.command_id,
-        actor: metadata.actor,
+        actor: metadata.actor.as_deref(),
         data: serde_json::from_slice(&event.data)?,
         hash: event.hash.as_ref().map(hex),
     };

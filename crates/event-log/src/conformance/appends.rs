@@ -219,7 +219,7 @@ pub async fn what_was_given_is_stored(factory: &dyn Factory) {
     assert_eq!(stored.len(), events.len());
     for (revision, (stored, given)) in (0..).zip(stored.iter().zip(&events)) {
         assert_eq!((stored.id, &stored.event_type, &stored.stream), (given.id, &given.event_type, &stream));
-        assert_eq!((&stored.data, &stored.metadata), (&given.data, &given.metadata));
+        assert_eq!((&stored.data[..], &stored.metadata[..]), (&given.data[..], &given.metadata[..]));
         assert_eq!(stored.revision, revision);
         assert_eq!(stored.recorded_at.timestamp_subsec_nanos() % 1_000, 0, "whole microseconds");
     }

@@ -403,7 +403,7 @@ fn decode(row: &Row<'_>, stream: StreamName, event_type: Arc<str>) -> rusqlite::
         recorded_at: DateTime::from_timestamp_micros(recorded_at)
             .ok_or(rusqlite::Error::IntegralValueOutOfRange(3, recorded_at))?,
         data: row.get_ref(6)?.as_blob()?.to_vec(),
-        metadata: row.get_ref(7)?.as_blob()?.to_vec(),
+        metadata: row.get_ref(7)?.as_blob()?.to_vec().into(),
         hash: Some(row.get(5)?),
     })
 }

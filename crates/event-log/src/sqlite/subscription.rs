@@ -174,7 +174,7 @@ mod tests {
             event_type: "E".into(),
             recorded_at: DateTime::UNIX_EPOCH,
             data: vec![0; bytes],
-            metadata: Vec::new(),
+            metadata: Vec::new().into(),
             hash: None,
         };
         Live { kind: 1, event: Arc::new(event) }

@@ -42,8 +42,8 @@ const BATCH_BYTES: usize = 8 << 20;
 const WAKE_HERE: usize = 4;
 /// While so many append at once, a transaction waits for as many as the last one had, up to [`GATHER`] from the last
 /// one's end: a few larger transactions cost much less than many small ones.
-const CROWD: usize = 8;
-const GATHER: Duration = Duration::from_millis(2);
+const CROWD: usize = 16;
+const GATHER: Duration = Duration::from_millis(1);
 const GATHER_STEP: Duration = Duration::from_micros(200);
 /// Pause between two tries to begin while another process writes.
 const BUSY_PAUSE: Duration = Duration::from_micros(300);
@@ -398,7 +398,7 @@ impl Session {
                 event_type,
                 recorded_at: time,
                 data: event.data,
-                metadata: event.metadata,
+                metadata: event.metadata.into(),
                 hash: Some(hash),
             };
             live.push(Live { kind: kind as usize, event: Arc::new(recorded) });
