@@ -241,3 +241,47 @@ async fn variants_are_sold_each_at_its_price() {
         .await;
     assert_eq!(opened.status, 200);
 }
+
+#[tokio::test]
+async fn an_analyst_looks_at_the_log_beside_the_server() {
+    let server = Server::start().await;
+    let (seller, buyer) = (server.seller("sam").await, server.buyer("bea").await);
+    let mug = seller.lists("MUG-1", 5).await;
+    let (cart, amount) = buyer.fills_cart(&[(&mug, 2)]).await;
+    let acknowledged = buyer.checks_out(&cart, &amount, card("4242424242424242"), "GB").await.expect(202);
+    let order = acknowledged["orderId"].as_str().unwrap().to_owned();
+    server.until(&buyer, &format!("/v1/orders/{order}"), |order| order["status"] == json!("completed")).await;
+
+    let stream = format!("order-{order}");
+    let state = async |at: &[&str]| -> Value {
+        let arguments = [&["events", "state", &stream], at].concat();
+        serde_json::from_str(&server.run(&arguments).await).unwrap()
+    };
+    let now = state(&[]).await;
+    assert_eq!(now["state"]["status"], json!("completed"));
+    let lines = server.run(&["events", "read", "--stream", &stream, "--json"]).await;
+    let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let paid = events.iter().find(|event| event["type"] == json!("OrderPaid")).unwrap();
+    let as_of_position = state(&["--at", &paid["position"].to_string()]).await;
+    let as_of_time = state(&["--at", paid["recordedAt"].as_str().unwrap()]).await;
+    assert_eq!(
+        (&as_of_position["state"]["status"], &as_of_position["revision"]),
+        (&json!("paid"), &json!(2))
+    );
+    assert!(as_of_time["revision"].as_u64() >= Some(2), "{as_of_time}");
+
+    let history = server.run(&["events", "history", &stream]).await;
+    for told in
+        ["order placed  by account:", "order paid  by process:checkout", "because of", "minor units of USD"]
+    {
+        assert!(history.contains(told), "{told} is missing in\n{history}");
+    }
+    let verified = server.run(&["events", "verify"]).await;
+    assert!(verified.contains("no damage"), "{verified}");
+    let replayed = server.run(&["bench", "replay", "--json"]).await;
+    let replayed: Value = serde_json::from_str(&replayed).unwrap();
+    assert!(replayed["events"].as_u64() > Some(20), "{replayed}");
+    let appended = ["bench", "log", "--writers", "4", "--duration", "200ms", "--json"];
+    let appended: Value = serde_json::from_str(&server.run(&appended).await).unwrap();
+    assert!(appended["manyStreams"]["events"].as_u64() > Some(10), "{appended}");
+}

@@ -191,6 +191,14 @@ pub(crate) enum EventsCommand {
     State {
         /// `order-…`, `inventory-…`, `account-…`
         stream: String,
+        /// As of then: a time (`2026-11-22T08:00:00Z`), by when the log had taken it, or a position
+        #[arg(long, env = "SOUK_AT", value_name = "TIME|POSITION", value_parser = events::At::parse)]
+        at: Option<events::At>,
+    },
+    /// Tells the story of one stream: when, who, what, and what led to it
+    History {
+        /// `order-…`, `item-…`, `cart-…`
+        stream: String,
     },
     /// Checks the chain of hashes over every event
     Verify {
@@ -228,6 +236,10 @@ pub(crate) enum ViewsCommand {
 pub(crate) enum BenchCommand {
     /// Buyers who fill a cart, check out, and wait until the order is completed
     Orders(bench::OrdersArgs),
+    /// Appends to the embedded event log, beside what the disk and SQLite can do at all
+    Log(bench::LogArgs),
+    /// Reads the whole log of the data directory, as it is stored and as typed events
+    Replay(bench::ReplayArgs),
 }
 
 /// Parses, runs, and says how it ended: 0, 2 for a usage error, 1 for anything else.
@@ -303,6 +315,8 @@ impl Command {
             Self::Events(command) => events::run(config, command).await,
             Self::Views(command) => views::run(config, command).await,
             Self::Bench(BenchCommand::Orders(args)) => bench::orders::run(config, args).await,
+            Self::Bench(BenchCommand::Log(args)) => bench::log::run(args).await,
+            Self::Bench(BenchCommand::Replay(args)) => bench::replay::run(config, args).await,
         }
     }
 }

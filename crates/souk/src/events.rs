@@ -26,6 +26,7 @@ use crate::{
     cli::{EventsCommand, FilterArgs},
     config::Config,
     data_dir::DataDir,
+    history::history,
     progress::{Progress, grouped},
 };
 
@@ -53,7 +54,8 @@ pub(crate) async fn run(config: Config, command: EventsCommand) -> anyhow::Resul
         EventsCommand::Export { filter, from, output } => {
             export(&*log, filter.try_into()?, from, output.as_deref()).await
         }
-        EventsCommand::State { stream } => state(&*log, &stream).await,
+        EventsCommand::State { stream, at } => state(&*log, &stream, at).await,
+        EventsCommand::History { stream } => history(&*log, &stream).await,
         EventsCommand::Verify { .. } => Ok(()),
     };
     match result {
@@ -211,18 +213,44 @@ fn show(output: &mut impl Write, event: &Recorded, json: bool) -> io::Result<()>
     )
 }
 
-async fn state(log: &dyn EventLog, stream: &str) -> anyhow::Result<()> {
+async fn state(log: &dyn EventLog, stream: &str, at: Option<At>) -> anyhow::Result<()> {
     let stream = StreamName::parse(stream)?;
     match stream.category() {
-        Item::CATEGORY => fold::<Item>(log, &stream).await,
-        Inventory::CATEGORY => fold::<Inventory>(log, &stream).await,
-        Cart::CATEGORY => fold::<Cart>(log, &stream).await,
-        Orders::CATEGORY => fold::<Orders>(log, &stream).await,
-        Payment::CATEGORY => fold::<Payment>(log, &stream).await,
-        Shipment::CATEGORY => fold::<Shipment>(log, &stream).await,
-        Account::CATEGORY => fold::<Account>(log, &stream).await,
-        Checkout::CATEGORY => fold::<Checkout>(log, &stream).await,
+        Item::CATEGORY => fold::<Item>(log, &stream, at).await,
+        Inventory::CATEGORY => fold::<Inventory>(log, &stream, at).await,
+        Cart::CATEGORY => fold::<Cart>(log, &stream, at).await,
+        Orders::CATEGORY => fold::<Orders>(log, &stream, at).await,
+        Payment::CATEGORY => fold::<Payment>(log, &stream, at).await,
+        Shipment::CATEGORY => fold::<Shipment>(log, &stream, at).await,
+        Account::CATEGORY => fold::<Account>(log, &stream, at).await,
+        Checkout::CATEGORY => fold::<Checkout>(log, &stream, at).await,
         other => bail!("there is no category {other}"),
+    }
+}
+
+/// A moment in the life of the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum At {
+    Position(u64),
+    Time(DateTime<Utc>),
+}
+
+impl At {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(position) = text.parse() {
+            return Ok(Self::Position(position));
+        }
+        let time = DateTime::parse_from_rfc3339(text)
+            .map_err(|_| "neither a position nor a time like 2026-11-22T08:00:00Z")?;
+        Ok(Self::Time(time.to_utc()))
+    }
+
+    /// Whether the log had taken the event by then.
+    fn has(self, event: &Recorded) -> bool {
+        match self {
+            Self::Position(position) => event.position <= position,
+            Self::Time(time) => event.recorded_at <= time,
+        }
     }
 }
 
@@ -237,16 +265,21 @@ struct Folded<S> {
     state: S,
 }
 
-async fn fold<D: Decider>(log: &dyn EventLog, stream: &StreamName) -> anyhow::Result<()> {
+async fn fold<D: Decider>(log: &dyn EventLog, stream: &StreamName, at: Option<At>) -> anyhow::Result<()> {
     let mut events = log.read_stream(stream, 0, Direction::Forward, usize::MAX);
     let (mut state, mut last) = (D::State::default(), None);
     while let Some(event) = events.next().await {
         let event = event?;
+        if at.is_some_and(|at| !at.has(&event)) {
+            break;
+        }
         let version = event.metadata().schema_version.max(1);
         state = D::evolve(state, &D::Event::from_json(&event.event_type, version, &event.data)?);
         last = Some(event);
     }
-    let Some(last) = last else { bail!("there is no stream {stream}") };
+    let Some(last) = last else {
+        bail!("there is no stream {stream}{}", at.map_or("", |_| " yet at that time"))
+    };
     let state = Folded {
         stream: stream.to_string(),
         revision: last.revision,

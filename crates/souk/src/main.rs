@@ -9,6 +9,7 @@ mod config;
 mod data_dir;
 mod demo;
 mod events;
+mod history;
 mod import;
 mod proc;
 mod progress;

@@ -19,11 +19,7 @@ mod writer;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
+    sync::{Arc, atomic::Ordering, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -43,7 +39,7 @@ use crate::{
 };
 use reader::Reader;
 use subscription::Tail;
-use writer::{Command, Writer};
+use writer::{Command, Traffic, Writer};
 
 pub struct Options {
     /// Where `recorded_at` comes from.
@@ -89,8 +85,7 @@ pub enum OpenError {
 pub struct SqliteLog {
     path: PathBuf,
     commands: Option<mpsc::Sender<Command>>,
-    /// Appends that were sent to the writer and not taken by it yet.
-    waiting: Arc<AtomicUsize>,
+    traffic: Arc<Traffic>,
     writer: Option<JoinHandle<()>>,
     reader: Arc<Reader>,
     tail: Arc<Tail>,
@@ -102,8 +97,8 @@ impl SqliteLog {
     pub fn open(path: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
         let reader = Arc::new(Reader::new(path));
         let tail = Arc::new(Tail::default());
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let (writer, heads) = Writer::open(path, options, Arc::clone(&tail), Arc::clone(&waiting))?;
+        let traffic = Arc::new(Traffic::default());
+        let (writer, heads) = Writer::open(path, options, Arc::clone(&tail), Arc::clone(&traffic))?;
         let (commands, received) = mpsc::channel();
         let writer = std::thread::Builder::new()
             .name("event-log".into())
@@ -112,7 +107,7 @@ impl SqliteLog {
         Ok(Arc::new(Self {
             path: path.to_owned(),
             commands: Some(commands),
-            waiting,
+            traffic,
             writer: Some(writer),
             reader,
             tail,
@@ -122,6 +117,11 @@ impl SqliteLog {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How many transactions this handle has written: appends that wait together share one.
+    pub fn transactions(&self) -> u64 {
+        self.traffic.transactions.load(Ordering::Relaxed)
     }
 
     /// Checks every event from the position on; see [`verify`]. Blocks.
@@ -158,7 +158,7 @@ impl EventLog for SqliteLog {
             runtime: Handle::try_current().ok(),
             reply,
         };
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.traffic.waiting.fetch_add(1, Ordering::Relaxed);
         let sent = self.commands.as_ref().is_some_and(|commands| commands.send(command).is_ok());
         if !sent {
             return Err(AppendError::Unavailable("the log's writer has stopped".into()));

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
     thread,
@@ -73,13 +73,21 @@ pub(super) struct Writer {
     heads: Arc<watch::Sender<Option<Position>>>,
     /// `None` after a failure.
     session: Option<Session>,
-    /// Appends that were sent and not taken yet.
-    waiting: Arc<AtomicUsize>,
+    traffic: Arc<Traffic>,
     /// Appends in the last transaction, and when it ended.
     crowd: usize,
     ended: Instant,
     /// The last event seen committed. The file may never again end before it or hold another in its place.
     last: Option<Head>,
+}
+
+/// What callers and the writer see of each other.
+#[derive(Default)]
+pub(super) struct Traffic {
+    /// Appends that were sent to the writer and not taken by it yet.
+    pub(super) waiting: AtomicUsize,
+    /// Transactions that the writer has ended.
+    pub(super) transactions: AtomicU64,
 }
 
 /// Why a transaction came to nothing.
@@ -103,7 +111,7 @@ impl Writer {
         path: &Path,
         options: Options,
         tail: Arc<Tail>,
-        waiting: Arc<AtomicUsize>,
+        traffic: Arc<Traffic>,
     ) -> Result<(Self, watch::Receiver<Option<Position>>), OpenError> {
         let session = Session::open(path, options.busy_timeout, None)?;
         let last = session.head;
@@ -112,7 +120,7 @@ impl Writer {
         let path = path.to_owned();
         let ended = Instant::now();
         let writer =
-            Self { path, options, tail, heads, session: Some(session), waiting, crowd: 0, ended, last };
+            Self { path, options, tail, heads, session: Some(session), traffic, crowd: 0, ended, last };
         Ok((writer, receiver))
     }
 
@@ -123,10 +131,11 @@ impl Writer {
                 Ok(first) => {
                     self.wait_for_company();
                     let batch = gather(first, commands);
-                    self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+                    self.traffic.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
                     self.crowd = batch.len();
                     self.commit(batch);
                     self.ended = Instant::now();
+                    self.traffic.transactions.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(RecvTimeoutError::Timeout) => self.look_for_others(),
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -135,7 +144,7 @@ impl Writer {
     }
 
     fn wait_for_company(&self) {
-        let more = || self.crowd >= CROWD && self.waiting.load(Ordering::Relaxed) < self.crowd;
+        let more = || self.crowd >= CROWD && self.traffic.waiting.load(Ordering::Relaxed) < self.crowd;
         while more() && self.ended.elapsed() < GATHER {
             thread::sleep(GATHER_STEP);
         }

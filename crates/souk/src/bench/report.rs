@@ -125,6 +125,19 @@ impl Conditions {
     }
 }
 
+impl Conditions {
+    pub(super) fn print_machine(&self) {
+        let Self { version, build, processors, processor, kernel, file_system, server, .. } = self;
+        let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
+        println!(
+            "souk {version}, {build} build; {processors} processors ({}); Linux {}",
+            known(processor),
+            known(kernel)
+        );
+        println!("{server}, data on {}", known(file_system));
+    }
+}
+
 /// The kind of the file system that a path is on: that of the longest mount point above it.
 fn file_system(path: &Path) -> Option<String> {
     let path = path.canonicalize().ok()?;
@@ -191,25 +204,8 @@ impl Report {
             println!("peak memory of souk  {:>12} MiB", grouped(bytes >> 20));
         }
         println!();
-        let Conditions {
-            version,
-            build,
-            processors,
-            processor,
-            kernel,
-            file_system,
-            server,
-            events_before,
-            events_after,
-            items,
-        } = &self.conditions;
-        let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
-        println!(
-            "souk {version}, {build} build; {processors} processors ({}); Linux {}",
-            known(processor),
-            known(kernel)
-        );
-        println!("{server}, data on {}", known(file_system));
+        self.conditions.print_machine();
+        let Conditions { events_before, events_after, items, .. } = &self.conditions;
         println!(
             "{} items; {} events before, {} after",
             grouped(*items as u64),

@@ -158,7 +158,7 @@ impl Drop for Target {
     }
 }
 
-fn place() -> PathBuf {
+pub(super) fn place() -> PathBuf {
     let kept = Path::new("/var/tmp");
     if kept.is_dir() { kept.to_owned() } else { std::env::temp_dir() }
 }

@@ -1,0 +1,245 @@
+//! `souk bench log`: how fast the embedded log appends, and how that compares with what the machine can do, all in one
+//! run on one disk: a bare SQLite loop that writes the same bytes in batches of the same size, hashes included, and a
+//! bare write with `fdatasync`.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::ensure;
+use clap::Args;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use souk_event_log::{EventLog, Expected, NewEvent, SqliteLog, StreamName, sqlite::Options};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::{
+    report::{Conditions, Latency, histogram, record},
+    target::place,
+};
+use crate::{config::duration, progress::grouped};
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogArgs {
+    /// Who append at the same time, each waiting for its append before the next
+    #[arg(long, env = "SOUK_BENCH_WRITERS", value_name = "N", default_value_t = 256)]
+    writers: usize,
+    /// Bytes of an event's data
+    #[arg(long, env = "SOUK_BENCH_EVENT_BYTES", value_name = "BYTES", default_value_t = 400)]
+    event_bytes: usize,
+    /// How long each measurement takes
+    #[arg(long, env = "SOUK_BENCH_DURATION", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    duration: Duration,
+    /// One JSON object instead of a table
+    #[arg(long, env = "SOUK_JSON")]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    bench: &'static str,
+    writers: usize,
+    event_bytes: usize,
+    seconds: f64,
+    /// Each writer on a stream of its own.
+    many_streams: Appends,
+    /// All writers on one stream.
+    one_stream: Appends,
+    /// One writer alone.
+    alone: Appends,
+    bare_sqlite: Bare,
+    /// Milliseconds of a write of the same bytes with `fdatasync`.
+    bare_sync_ms: Latency,
+    many_streams_to_bare_sqlite: f64,
+    one_stream_to_many: f64,
+    alone_to_bare_sync: f64,
+    conditions: Conditions,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Appends {
+    events: u64,
+    per_second: f64,
+    latency_ms: Latency,
+    /// Events of one transaction, on average.
+    batch: f64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Bare {
+    per_second: f64,
+    batch: usize,
+}
+
+pub(crate) async fn run(args: LogArgs) -> anyhow::Result<()> {
+    ensure!(args.writers > 0, "--writers is above zero");
+    let folder = tempfile::Builder::new().prefix("souk-bench-").tempdir_in(place())?;
+    eprintln!("four measurements of {} s each", args.duration.as_secs_f64());
+    let many_streams = appends(&folder.path().join("many.sqlite"), args.writers, false, &args).await?;
+    let one_stream = appends(&folder.path().join("one.sqlite"), args.writers, true, &args).await?;
+    let alone = appends(&folder.path().join("alone.sqlite"), 1, false, &args).await?;
+    let batch = (many_streams.batch.round() as usize).max(1);
+    let (place, bytes, time) = (folder.path().to_owned(), args.event_bytes, args.duration);
+    let (bare_sqlite, bare_sync) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let bare = bare_sqlite(&place.join("bare.sqlite"), batch, bytes, time)?;
+        Ok((bare, bare_sync(&place.join("bare"), bytes, time.min(Duration::from_secs(3)))?))
+    })
+    .await??;
+    let report = Report {
+        bench: "log",
+        writers: args.writers,
+        event_bytes: args.event_bytes,
+        seconds: args.duration.as_secs_f64(),
+        many_streams_to_bare_sqlite: many_streams.per_second / bare_sqlite.per_second,
+        one_stream_to_many: one_stream.per_second / many_streams.per_second,
+        alone_to_bare_sync: alone.latency_ms.p50 / bare_sync.p50,
+        many_streams,
+        one_stream,
+        alone,
+        bare_sqlite,
+        bare_sync_ms: bare_sync,
+        conditions: Conditions::of_this_machine(Some(folder.path()), "the embedded log alone".to_owned()),
+    };
+    report.print(args.json)
+}
+
+async fn appends(path: &Path, writers: usize, one_stream: bool, args: &LogArgs) -> anyhow::Result<Appends> {
+    let log = SqliteLog::open(path, Options::default())?;
+    let transactions = log.transactions();
+    let from = Instant::now();
+    let to = from + args.duration;
+    let mut running = JoinSet::new();
+    for writer in 0..writers {
+        let log = Arc::clone(&log);
+        let stream = StreamName::new("bench", if one_stream { 0 } else { writer });
+        let bytes = args.event_bytes;
+        running.spawn(async move {
+            let mut took = histogram();
+            while Instant::now() < to {
+                let began = Instant::now();
+                log.append(&stream, Expected::Any, vec![event(bytes)]).await?;
+                record(&mut took, began.elapsed());
+            }
+            anyhow::Ok(took)
+        });
+    }
+    let mut all: Histogram<u64> = histogram();
+    while let Some(took) = running.join_next().await {
+        all.add(took??)?;
+    }
+    let seconds = from.elapsed().as_secs_f64();
+    let transactions = (log.transactions() - transactions).max(1);
+    Ok(Appends {
+        events: all.len(),
+        per_second: all.len() as f64 / seconds,
+        latency_ms: Latency::of(&all),
+        batch: all.len() as f64 / transactions as f64,
+    })
+}
+
+fn event(bytes: usize) -> NewEvent {
+    NewEvent {
+        id: Uuid::now_v7(),
+        event_type: "Measured".into(),
+        data: data(bytes),
+        metadata: br#"{"schemaVersion":1}"#.to_vec(),
+    }
+}
+
+fn data(bytes: usize) -> Vec<u8> {
+    let filler = "x".repeat(bytes.saturating_sub(8));
+    format!(r#"{{"x":"{filler}"}}"#).into_bytes()
+}
+
+/// One thread that hashes and inserts, `batch` rows to a transaction, under the same settings as the log's.
+fn bare_sqlite(path: &Path, batch: usize, bytes: usize, time: Duration) -> anyhow::Result<Bare> {
+    let mut connection = rusqlite::Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.execute_batch(
+        "CREATE TABLE events (position INTEGER PRIMARY KEY, stream INTEGER NOT NULL, revision INTEGER NOT NULL,
+             id BLOB NOT NULL, hash BLOB NOT NULL, data BLOB NOT NULL, metadata BLOB NOT NULL) STRICT;
+         CREATE UNIQUE INDEX by_stream ON events (stream, revision);",
+    )?;
+    let (mut hash, mut position) = ([0; 32], 0_i64);
+    let began = Instant::now();
+    while began.elapsed() < time {
+        let transaction = connection.transaction()?;
+        {
+            let mut insert =
+                transaction.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+            for _ in 0..batch {
+                let NewEvent { id, data, metadata, .. } = event(bytes);
+                let mut hasher = blake3::Hasher::new();
+                hasher.update(&hash).update(id.as_bytes()).update(&data).update(&metadata);
+                hash = *hasher.finalize().as_bytes();
+                let (stream, revision) = (position % batch as i64, position / batch as i64);
+                insert.execute((position, stream, revision, id.as_bytes(), hash, data, metadata))?;
+                position += 1;
+            }
+        }
+        transaction.commit()?;
+    }
+    Ok(Bare { per_second: position as f64 / began.elapsed().as_secs_f64(), batch })
+}
+
+fn bare_sync(path: &Path, bytes: usize, time: Duration) -> anyhow::Result<Latency> {
+    let mut file = File::create(path)?;
+    let (data, mut took) = (data(bytes), histogram());
+    let to = Instant::now() + time;
+    while Instant::now() < to {
+        let began = Instant::now();
+        file.write_all(&data)?;
+        file.sync_data()?;
+        record(&mut took, began.elapsed());
+    }
+    Ok(Latency::of(&took))
+}
+
+impl Report {
+    fn print(&self, json: bool) -> anyhow::Result<()> {
+        if json {
+            println!("{}", serde_json::to_string(self)?);
+            return Ok(());
+        }
+        println!(
+            "durable appends of one event of {} bytes, {} writers, {:.0} s each",
+            self.event_bytes, self.writers, self.seconds
+        );
+        println!();
+        println!(
+            "{:<24}{:>12}{:>10}{:>10}{:>10}{:>10}",
+            "", "events/s", "batch", "p50 ms", "p99 ms", "max ms"
+        );
+        for (name, appends) in [
+            ("many streams", &self.many_streams),
+            ("one stream", &self.one_stream),
+            ("one writer", &self.alone),
+        ] {
+            let Appends { per_second, batch, latency_ms: Latency { p50, p99, max, .. }, .. } = appends;
+            println!(
+                "{name:<24}{:>12}{batch:>10.1}{p50:>10.2}{p99:>10.2}{max:>10.2}",
+                grouped(per_second.round() as u64)
+            );
+        }
+        let Bare { per_second, batch } = &self.bare_sqlite;
+        println!("{:<24}{:>12}{batch:>10}", "bare SQLite", grouped(per_second.round() as u64));
+        let Latency { p50, p99, max, .. } = &self.bare_sync_ms;
+        println!("{:<24}{:>12}{:>10}{p50:>10.2}{p99:>10.2}{max:>10.2}", "bare write and sync", "", "");
+        println!();
+        println!("many streams / bare SQLite {:>8.2}", self.many_streams_to_bare_sqlite);
+        println!("one stream / many streams  {:>8.2}", self.one_stream_to_many);
+        println!("one writer / bare sync, p50{:>8.2}", self.alone_to_bare_sync);
+        println!();
+        self.conditions.print_machine();
+        Ok(())
+    }
+}
