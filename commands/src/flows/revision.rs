@@ -99,13 +99,13 @@ impl Plan {
         }
         let (mut variants, mut new, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         for wanted in &patch.variants {
-            let variant = match listing.variants.iter().find(|known| known.sku == wanted.sku) {
-                Some(known) => revised(known, wanted),
-                None => {
-                    let variant = variant_of(listing.seller_id, wanted, patch.price)?;
-                    new.push(variant.clone());
-                    variant
-                }
+            let known = listing.variants.iter().find(|known| known.sku == wanted.sku);
+            let variant = if let Some(known) = known {
+                revised(known, wanted)
+            } else {
+                let variant = variant_of(listing.seller_id, wanted, patch.price)?;
+                new.push(variant.clone());
+                variant
             };
             counts.extend(wanted.quantity.map(|quantity| (variant.clone(), quantity)));
             variants.push(variant);

@@ -125,8 +125,8 @@ async fn a_revision_that_is_refused_changes_nothing() {
     let id = shop.post("/v1/items", both).by(&sam).send().await.expect(201).text("itemId");
     let path = format!("/v1/items/{id}");
     let revise = |body| shop.call("PATCH", &path).json(body).by(&sam);
-    let show = async || shop.get(&path).by(&sam).send().await.expect(200).body;
-    let before = show().await;
+    let item_now = async || shop.get(&path).by(&sam).send().await.expect(200).body;
+    let before = item_now().await;
 
     let large = |currency: &str| {
         let price = json!({ "amount": 1899, "currency": currency });
@@ -138,7 +138,7 @@ async fn a_revision_that_is_refused_changes_nothing() {
     assert_eq!(counted.expect(422).fields(), ["quantity"]);
     let priced = revise(json!({ "name": "Half a change", "price": { "amount": 2000, "currency": "USD" } }));
     assert_eq!(priced.send().await.expect(422).fields(), ["price"]);
-    assert_eq!(show().await, before);
+    assert_eq!(item_now().await, before);
 
     // What is shown as the price may come back, and where it says something it is the default of what is new.
     revise(json!({ "price": before["price"] })).send().await.expect(200);
