@@ -14,9 +14,9 @@ use anyhow::ensure;
 use clap::Args;
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use souk_commands::clock::fresh_id;
 use souk_event_log::{EventLog, Expected, NewEvent, SqliteLog, StreamName, sqlite::Options};
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 use super::{
     report::{Conditions, Latency, histogram, record},
@@ -147,7 +147,7 @@ async fn appends(path: &Path, writers: usize, one_stream: bool, args: &LogArgs) 
 
 fn event(bytes: usize) -> NewEvent {
     NewEvent {
-        id: Uuid::now_v7(),
+        id: fresh_id(),
         event_type: "Measured".into(),
         data: data(bytes),
         metadata: br#"{"schemaVersion":1}"#.to_vec(),
