@@ -1,7 +1,5 @@
 //! Books a shipment with the carrier. As with payments, what is to be done is read from the shipment's own stream.
 
-use std::time::Duration;
-
 use souk_domain::{
     ShipmentId,
     shipment::{ShipmentCommand, ShipmentError, ShipmentState, ShipmentStatus},
@@ -9,6 +7,7 @@ use souk_domain::{
 use souk_gateways::{Booking, GatewayError};
 use uuid::Uuid;
 
+use super::pause;
 use crate::{Context, ExecuteError, Market};
 
 /// Until it is booked, refused, or cancelled meanwhile.
@@ -38,7 +37,7 @@ pub(super) async fn book(
             Err(error @ (GatewayError::Unavailable(_) | GatewayError::Unknown(_))) => {
                 attempt += 1;
                 tracing::warn!(%shipment, attempt, %error, "the carrier did not answer as hoped");
-                tokio::time::sleep(Duration::from_millis(25 << attempt.min(10))).await;
+                tokio::time::sleep(pause(attempt)).await;
                 continue;
             }
         };

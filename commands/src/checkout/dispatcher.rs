@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::{
     booking,
     events::{Effect, Fact},
+    pause,
     process::Process,
     settlement::{self, SettlementError},
 };
@@ -81,11 +82,6 @@ impl From<crate::executor::ReadFailure> for EffectError {
     }
 }
 
-/// Doubles from 50 ms on.
-fn pause(attempt: u32, longest: Duration) -> Duration {
-    Duration::from_millis(25 << attempt.min(10)).min(longest)
-}
-
 type Outcome = Result<Option<Fact>, EffectError>;
 
 impl Dispatcher {
@@ -131,12 +127,12 @@ impl Dispatcher {
                 Err(EffectError::Unavailable(reason)) => {
                     waited += 1;
                     tracing::warn!(%order, ?effect, reason, "an effect waits for a part of ours that is away");
-                    tokio::time::sleep(pause(waited, LONGEST_WAIT)).await;
+                    tokio::time::sleep(pause(waited).min(LONGEST_WAIT)).await;
                 }
                 Err(EffectError::Later(reason)) if attempt < self.attempts => {
                     attempt += 1;
                     tracing::warn!(%order, ?effect, attempt, reason, "an effect will be tried again");
-                    tokio::time::sleep(pause(attempt, Duration::MAX)).await;
+                    tokio::time::sleep(pause(attempt)).await;
                 }
                 Err(EffectError::Later(reason) | EffectError::Never(reason)) => {
                     return Err(Failed { effect, reason });

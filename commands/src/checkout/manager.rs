@@ -43,7 +43,7 @@ const IMPORT_DEADLINE: Duration = Duration::from_hours(365 * 24);
 pub struct Settings {
     /// From checkout until it is given up, unless it is ready to ship by then.
     pub deadline: Duration,
-    /// Tries of one effect, with growing pauses (25 s from the tenth on), before the checkout is parked. While the log or
+    /// Tries of one effect, with growing pauses (up to 30 s), before the checkout is parked. While the log or
     /// the vault is away none is counted.
     pub attempts: u32,
     /// Where the checkouts in flight are noted.

@@ -7,9 +7,6 @@
 //! - [`manager`] follows the log, feeds the process, keeps deadlines, and takes up again after a crash.
 //! - `dispatcher` carries out what was decided; `settlement` and `booking` talk to the gateways.
 
-/// Who signs what the process manager does.
-const ACTOR: &str = "process:checkout";
-
 mod booking;
 mod dispatcher;
 mod events;
@@ -18,9 +15,19 @@ mod process;
 mod route;
 mod settlement;
 
+use std::time::Duration;
+
 pub use events::{
     CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutStarted, Effect, Fact,
     Reservation,
 };
 pub use manager::{ManagerError, ProcessManager, Settings};
 pub use process::{Checkout, CheckoutCommand, Phase, Process};
+
+/// Who signs what the process manager does.
+const ACTOR: &str = "process:checkout";
+
+/// Between two tries of what did not go well: doubles from 50 ms on, up to 30 s.
+fn pause(attempt: u32) -> Duration {
+    Duration::from_millis(25 << attempt.min(11)).min(Duration::from_secs(30))
+}

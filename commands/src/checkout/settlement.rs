@@ -3,8 +3,6 @@
 //! What to do next is read from the payment's own stream, so that it may be started at any time, twice, and again after
 //! a crash. An unknown outcome is asked about by its key; the gateway decides between a charge and its cancellation.
 
-use std::time::Duration;
-
 use souk_domain::{
     OrderId,
     payment::{FailureReason, PaymentCommand, PaymentError, PaymentState, PaymentType},
@@ -12,6 +10,7 @@ use souk_domain::{
 use souk_gateways::{Cancellation, Charge, GatewayError};
 use uuid::Uuid;
 
+use super::pause;
 use crate::{Context, ExecuteError, Market};
 
 /// Attempts to give money back before an operator has to look. A charge is tried until the checkout's deadline.
@@ -145,9 +144,4 @@ async fn record(
 
 fn key(order: OrderId, step: &str) -> Uuid {
     Uuid::new_v5(&order.0, format!("payment/{step}").as_bytes())
-}
-
-/// Grows from 50 ms to 30 s.
-fn pause(attempt: u32) -> Duration {
-    Duration::from_millis(25 << attempt.min(11)).min(Duration::from_secs(30))
 }

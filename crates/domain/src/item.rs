@@ -124,7 +124,7 @@ impl Listing {
         }
     }
 
-    fn sold_as(&mut self, sku_id: SkuId) -> Option<&mut Variant> {
+    fn variant_mut(&mut self, sku_id: SkuId) -> Option<&mut Variant> {
         self.variants.iter_mut().find(|variant| variant.sku_id == sku_id)
     }
 }
@@ -186,12 +186,12 @@ impl Decider for Item {
             ItemEvent::ItemRevised(event) => listing.details = event.details.clone(),
             ItemEvent::VariantAdded(event) => listing.variants.push(event.variant.clone()),
             ItemEvent::VariantRevised(event) => {
-                if let Some(variant) = listing.sold_as(event.sku_id) {
+                if let Some(variant) = listing.variant_mut(event.sku_id) {
                     variant.images.clone_from(&event.images);
                 }
             }
             ItemEvent::PriceChanged(event) => {
-                if let Some(variant) = listing.sold_as(event.sku_id) {
+                if let Some(variant) = listing.variant_mut(event.sku_id) {
                     variant.price = event.price;
                 }
             }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-pub use event::{Metadata, NewEvent, Position, Recorded, Revision, StreamName, StreamNameError};
+pub use event::{Envelope, Metadata, NewEvent, Position, Recorded, Revision, StreamName, StreamNameError};
 pub use filter::Filter;
 pub use id::event_id;
 pub use memory::MemoryLog;

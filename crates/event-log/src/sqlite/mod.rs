@@ -119,7 +119,7 @@ impl SqliteLog {
         &self.path
     }
 
-    /// How many transactions this handle has written: appends that wait together share one.
+    /// How many transactions this handle has committed: appends that wait together share one.
     pub fn transactions(&self) -> u64 {
         self.traffic.transactions.load(Ordering::Relaxed)
     }

@@ -86,7 +86,7 @@ pub(super) struct Writer {
 pub(super) struct Traffic {
     /// Appends that were sent to the writer and not taken by it yet.
     pub(super) waiting: AtomicUsize,
-    /// Transactions that the writer has ended.
+    /// Transactions committed.
     pub(super) transactions: AtomicU64,
 }
 
@@ -135,7 +135,6 @@ impl Writer {
                     self.crowd = batch.len();
                     self.commit(batch);
                     self.ended = Instant::now();
-                    self.traffic.transactions.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(RecvTimeoutError::Timeout) => self.look_for_others(),
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -168,6 +167,7 @@ impl Writer {
         match result {
             Ok(outcomes) => {
                 self.last = self.session.as_ref().and_then(|session| session.head);
+                self.traffic.transactions.fetch_add(1, Ordering::Relaxed);
                 count(&batch, committed.len());
                 self.tail.extend(committed);
                 let runtime = batch.first().and_then(|command| command.runtime.clone());

@@ -34,7 +34,7 @@ pub(crate) struct CheckoutPage {
 pub(crate) struct CheckoutBody {
     order_id: Uuid,
     buyer_id: Option<Uuid>,
-    /// `inFlight`, or `ended`: then there was nothing to retry.
+    /// `parked` or `inFlight`.
     state: &'static str,
     /// `placing`, `reserving`, `paying`, `shipping`, `completing` or `compensating`.
     phase: String,
@@ -93,7 +93,7 @@ pub(crate) async fn list(
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CheckoutStanding {
     order_id: Uuid,
-    /// `parked` or `inFlight`.
+    /// `inFlight`, or `ended`: then there was nothing to retry.
     state: &'static str,
 }
 
