@@ -1,0 +1,1 @@
+//! Backups of the event log and the vault, taken while the market runs.

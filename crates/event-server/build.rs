@@ -1,0 +1,3 @@
+//! Compiles the protocol's definitions, without `protoc`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The KurrentDB gRPC protocol, served over any [`EventLog`](souk_event_log::EventLog).
