@@ -79,8 +79,7 @@ async fn kill_nine_in_the_middle_of_checkouts_loses_none_and_charges_none_twice(
     server.stop().await;
     let log = server.log_database();
     let count = |event_type: &str| -> i64 {
-        log.query_row("SELECT count(*) FROM all_events WHERE type = ?1", [event_type], |row| row.get(0))
-            .unwrap()
+        log.query_row("SELECT count(*) FROM events WHERE type = ?1", [event_type], |row| row.get(0)).unwrap()
     };
     let (completed, cancelled) = (count("OrderCompleted"), count("OrderCancelled"));
     assert_eq!(count("OrderPlaced"), completed + cancelled);

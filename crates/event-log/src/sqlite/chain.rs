@@ -80,7 +80,7 @@ pub enum Damage {
 const PAGE: u64 = 10_000;
 
 const SELECT: &str = "SELECT e.position, s.name, e.revision, e.id, k.type, e.recorded_at, e.data, e.metadata, e.hash, e.stream_id
-    FROM events e LEFT JOIN streams s ON s.id = e.stream_id LEFT JOIN kinds k ON k.id = e.kind_id
+    FROM event_rows e LEFT JOIN stream_rows s ON s.id = e.stream_id LEFT JOIN kinds k ON k.id = e.kind_id
     WHERE e.position >= ?1 ORDER BY e.position LIMIT ?2";
 
 /// Checks every event from the position on: its hash, its place in the chain and in its stream. `progress` is told the
@@ -90,7 +90,10 @@ pub fn verify(
     from: Position,
     progress: impl FnMut(Position),
 ) -> Result<VerifyReport, ReadError> {
-    let connection = schema::open_reader(path).map_err(failed)?;
+    let connection = schema::open_alone(path).map_err(|error| match error {
+        OpenError::Sqlite(error) => failed(error),
+        error => ReadError::Unavailable(error.to_string()),
+    })?;
     verify_on(&connection, from, progress)
 }
 

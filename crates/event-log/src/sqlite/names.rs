@@ -1,4 +1,4 @@
-//! The numbers that the file uses for names, as the writer knows them: caches over the tables `streams` and `kinds`.
+//! The numbers that the file uses for names, as the writer knows them: caches over the tables `stream_rows` and `kinds`.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -36,8 +36,8 @@ impl Streams {
         connection: &Connection,
         name: &StreamName,
     ) -> rusqlite::Result<Option<StreamHead>> {
-        const SQL: &str = "SELECT s.id, (SELECT e.revision + 1 FROM events e WHERE e.stream_id = s.id
-            ORDER BY e.revision DESC LIMIT 1) FROM streams s WHERE s.name = ?1";
+        const SQL: &str = "SELECT s.id, (SELECT e.revision + 1 FROM event_rows e WHERE e.stream_id = s.id
+            ORDER BY e.revision DESC LIMIT 1) FROM stream_rows s WHERE s.name = ?1";
         if let Some(head) = self.young.get(name) {
             return Ok(Some(*head));
         }
@@ -59,7 +59,7 @@ impl Streams {
 
     /// Gives a new stream its number. The caller sets its head once it has events.
     pub(super) fn add(connection: &Connection, name: &StreamName) -> rusqlite::Result<i64> {
-        connection.prepare_cached("INSERT INTO streams (name) VALUES (?1)")?.insert([name.as_str()])
+        connection.prepare_cached("INSERT INTO stream_rows (name) VALUES (?1)")?.insert([name.as_str()])
     }
 
     pub(super) fn set(&mut self, name: &StreamName, head: StreamHead) {

@@ -97,8 +97,8 @@ impl Reader {
     }
 
     pub(super) fn stream_head(&self, stream: &StreamName) -> Result<Option<Revision>, ReadError> {
-        const SQL: &str = "SELECT revision FROM events
-            WHERE stream_id = (SELECT id FROM streams WHERE name = ?1) ORDER BY revision DESC LIMIT 1";
+        const SQL: &str = "SELECT revision FROM event_rows
+            WHERE stream_id = (SELECT id FROM stream_rows WHERE name = ?1) ORDER BY revision DESC LIMIT 1";
         self.with(|connection| {
             let mut statement = connection.prepare_cached(SQL).map_err(failed)?;
             let revision: Option<i64> =
@@ -119,7 +119,7 @@ impl Reader {
             Direction::Backward => ("<=", "DESC"),
         };
         let sql = format!(
-            "SELECT {COLUMNS} FROM events e WHERE e.stream_id = (SELECT id FROM streams WHERE name = ?1)
+            "SELECT {COLUMNS} FROM event_rows e WHERE e.stream_id = (SELECT id FROM stream_rows WHERE name = ?1)
              AND e.revision {comparison} ?2 ORDER BY e.revision {order} LIMIT ?3"
         );
         self.with(|connection| {
@@ -169,7 +169,7 @@ impl Reader {
                 Direction::Backward => (from.saturating_sub(span), from, "DESC"),
             };
             let sql = format!(
-                "SELECT {COLUMNS}, e.stream_id, s.name FROM events e LEFT JOIN streams s ON s.id = e.stream_id
+                "SELECT {COLUMNS}, e.stream_id, s.name FROM event_rows e LEFT JOIN stream_rows s ON s.id = e.stream_id
                  WHERE e.position BETWEEN ?1 AND ?2{condition} ORDER BY e.position {order} LIMIT ?3"
             );
             let mut decoder = Decoder::new(self, connection);
@@ -212,7 +212,7 @@ impl Reader {
             return Ok(Page { events: Vec::new(), covered: Some(end), more: false });
         };
         let sql = format!(
-            "SELECT {COLUMNS} FROM events e WHERE e.stream_id = (SELECT id FROM streams WHERE name = ?1)
+            "SELECT {COLUMNS} FROM event_rows e WHERE e.stream_id = (SELECT id FROM stream_rows WHERE name = ?1)
              AND e.revision {comparison} ?2{condition} ORDER BY e.revision {order} LIMIT ?3"
         );
         let mut decoder = Decoder::new(self, connection);
@@ -288,7 +288,7 @@ impl Reader {
 }
 
 fn head(connection: &Connection) -> Result<Option<Position>, ReadError> {
-    let mut statement = connection.prepare_cached("SELECT max(position) FROM events").map_err(failed)?;
+    let mut statement = connection.prepare_cached("SELECT max(position) FROM event_rows").map_err(failed)?;
     let position: Option<i64> = statement.query_row([], |row| row.get(0)).map_err(failed)?;
     Ok(position.map(|position| position as Position))
 }
@@ -301,9 +301,9 @@ fn revision_at(
     position: Position,
     direction: Direction,
 ) -> Result<Option<Revision>, ReadError> {
-    const LAST: &str = "SELECT stream_id, revision FROM events
-        WHERE stream_id = (SELECT id FROM streams WHERE name = ?1) ORDER BY revision DESC LIMIT 1";
-    const AT: &str = "SELECT position FROM events WHERE stream_id = ?1 AND revision = ?2";
+    const LAST: &str = "SELECT stream_id, revision FROM event_rows
+        WHERE stream_id = (SELECT id FROM stream_rows WHERE name = ?1) ORDER BY revision DESC LIMIT 1";
+    const AT: &str = "SELECT position FROM event_rows WHERE stream_id = ?1 AND revision = ?2";
     let last: Option<(i64, i64)> = connection
         .prepare_cached(LAST)
         .and_then(|mut statement| {

@@ -19,10 +19,10 @@ use crate::Position;
 
 /// "Souk" in the file's header, so that `file` and other tools can tell.
 const APPLICATION_ID: i32 = 0x536f_756b;
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 const TABLES: &str = "
-CREATE TABLE streams (
+CREATE TABLE stream_rows (
     id   INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE             -- category-id; the category is what stands before the first hyphen
 ) STRICT;
@@ -32,7 +32,7 @@ CREATE TABLE kinds (
     type     TEXT NOT NULL,
     UNIQUE (category, type)
 ) STRICT;
-CREATE TABLE events (
+CREATE TABLE event_rows (
     position    INTEGER PRIMARY KEY,      -- 0, 1, 2 … in commit order, without gaps
     stream_id   INTEGER NOT NULL,
     revision    INTEGER NOT NULL,         -- 0, 1, 2 … within the stream, without gaps
@@ -43,27 +43,53 @@ CREATE TABLE events (
     data        BLOB NOT NULL,            -- JSON
     metadata    BLOB NOT NULL             -- JSON
 ) STRICT;
-CREATE UNIQUE INDEX events_by_stream ON events (stream_id, revision);
+CREATE UNIQUE INDEX events_by_stream ON event_rows (stream_id, revision);
 
-CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
+CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON event_rows
     BEGIN SELECT RAISE(ABORT, 'the event log is append-only'); END;
-CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
+CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON event_rows
     BEGIN SELECT RAISE(ABORT, 'the event log is append-only'); END;
+";
 
-CREATE VIEW all_events AS                 -- every event in commit order, readable: names, ISO 8601 times, JSON as text
-    SELECT e.position, s.name AS stream, e.revision, k.category, k.type,
-           strftime('%Y-%m-%dT%H:%M:%S', e.recorded_at / 1000000, 'unixepoch')
-               || printf('.%06dZ', e.recorded_at % 1000000) AS recorded_at,
-           CAST(e.data AS TEXT) AS data, CAST(e.metadata AS TEXT) AS metadata,
+/// For people: docs/analysts.md tells of every column. What is no JSON, which only other programs append, is shown as a
+/// JSON string of its hexadecimal digits, so that functions over JSON never fail on it.
+const VIEWS: &str = "
+CREATE VIEW events AS
+    SELECT e.position, s.name AS stream, k.category, substr(s.name, length(k.category) + 2) AS stream_id, e.revision, k.type,
+           coalesce(nullif(json_extract(e.envelope, '$.schemaVersion'), 0), 1) AS version,
+           e.recorded_at, coalesce(json_extract(e.envelope, '$.occurredAt'), e.recorded_at) AS occurred_at, e.recorded_us,
+           json_extract(e.envelope, '$.actor') AS actor,
+           json_extract(e.envelope, '$.correlationId') AS correlation_id,
+           json_extract(e.envelope, '$.causationId') AS causation_id,
+           json_extract(e.envelope, '$.commandId') AS command_id,
+           CASE WHEN json_valid(CAST(e.data AS TEXT)) THEN CAST(e.data AS TEXT) ELSE json_quote(lower(hex(e.data))) END AS data,
+           coalesce(e.envelope, json_quote(lower(hex(e.metadata)))) AS metadata,
            lower(printf('%s-%s-%s-%s-%s', substr(hex(e.id), 1, 8), substr(hex(e.id), 9, 4), substr(hex(e.id), 13, 4),
                         substr(hex(e.id), 17, 4), substr(hex(e.id), 21))) AS id,
            lower(hex(e.hash)) AS hash
-    FROM events e JOIN streams s ON s.id = e.stream_id JOIN kinds k ON k.id = e.kind_id;
-CREATE VIEW all_streams AS                -- every stream with the number of its events
+    FROM (SELECT position, stream_id, revision, kind_id, data, metadata, id, hash, recorded_at AS recorded_us,
+                 strftime('%Y-%m-%dT%H:%M:%S', recorded_at / 1000000, 'unixepoch')
+                     || printf('.%06dZ', recorded_at % 1000000) AS recorded_at,
+                 CASE WHEN json_valid(CAST(metadata AS TEXT)) THEN CAST(metadata AS TEXT) END AS envelope
+          FROM event_rows) e
+    JOIN stream_rows s ON s.id = e.stream_id
+    JOIN kinds k ON k.id = e.kind_id;
+CREATE VIEW streams AS
     SELECT s.name AS stream,
-           substr(s.name, 1, CASE instr(s.name, '-') WHEN 0 THEN length(s.name) ELSE instr(s.name, '-') - 1 END) AS category,
-           (SELECT max(e.revision) + 1 FROM events e WHERE e.stream_id = s.id) AS events
-    FROM streams s;
+           substr(s.name, 1, instr(s.name || '-', '-') - 1) AS category,
+           substr(s.name, instr(s.name || '-', '-') + 1) AS stream_id,
+           (SELECT e.revision + 1 FROM event_rows e WHERE e.stream_id = s.id ORDER BY e.revision DESC LIMIT 1) AS events,
+           (SELECT e.position FROM event_rows e WHERE e.stream_id = s.id AND e.revision = 0) AS first_position,
+           (SELECT e.position FROM event_rows e WHERE e.stream_id = s.id ORDER BY e.revision DESC LIMIT 1) AS last_position
+    FROM stream_rows s;
+";
+
+/// From format 1, whose tables had the names that the views have now. Their index and triggers go with them.
+const FROM_1: &str = "
+DROP VIEW all_events;
+DROP VIEW all_streams;
+ALTER TABLE events RENAME TO event_rows;
+ALTER TABLE streams RENAME TO stream_rows;
 ";
 
 /// Pages of the write-ahead log after which a commit also copies it into the file: 4 MiB, so that the unlucky commit
@@ -83,7 +109,7 @@ pub(super) struct Head {
 
 pub(super) fn read_head(connection: &Connection) -> rusqlite::Result<Option<Head>> {
     connection
-        .prepare_cached("SELECT position, hash, recorded_at FROM events ORDER BY position DESC LIMIT 1")?
+        .prepare_cached("SELECT position, hash, recorded_at FROM event_rows ORDER BY position DESC LIMIT 1")?
         .query_row([], |row| {
             Ok(Head {
                 position: row.get::<_, i64>(0)? as Position,
@@ -123,13 +149,7 @@ fn try_open_writer(path: &Path) -> Result<Connection, OpenError> {
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     keep_plans(&connection)?;
 
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if !check_format(&transaction)? {
-        transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", VERSION)?;
-    }
-    transaction.commit()?;
+    prepare(&mut connection)?;
     // A process that was killed between writing and syncing leaves events that nobody was told of. They are visible from
     // here on, so they are made durable first. Another process may be busy with the same: then it does this.
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
@@ -139,16 +159,58 @@ fn try_open_writer(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Whether the file holds a log already.
-fn check_format(connection: &Connection) -> Result<bool, OpenError> {
+/// Makes the tables, or brings an older file to the format of today: all of it or nothing, beside whoever has it open.
+/// A program that knows only the older format finds names that it does not know, gives its connection up, and says at the
+/// next look at the file that it has to be upgraded.
+fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    match check_format(&transaction)? {
+        Format::Current => return Ok(()),
+        Format::None => {
+            transaction.execute_batch(TABLES)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        }
+        Format::First => transaction.execute_batch(FROM_1)?,
+    }
+    transaction.execute_batch(VIEWS)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    Ok(transaction.commit()?)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// The file is empty.
+    None,
+    First,
+    Current,
+}
+
+fn check_format(connection: &Connection) -> Result<Format, OpenError> {
     let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match (id, version) {
-        (0, 0) if tables == 0 => Ok(false),
-        (APPLICATION_ID, VERSION) => Ok(true),
+        (0, 0) if tables == 0 => Ok(Format::None),
+        (APPLICATION_ID, VERSION) => Ok(Format::Current),
+        (APPLICATION_ID, 1) => Ok(Format::First),
         (APPLICATION_ID, version) => Err(OpenError::Version { found: version, known: VERSION }),
         _ => Err(OpenError::NotALog),
+    }
+}
+
+/// For who reads without having opened the log to write, and may so be the first to meet a file of an older format.
+pub(super) fn open_alone(path: &Path) -> Result<Connection, OpenError> {
+    let connection = open_reader(path)?;
+    match check_format(&connection)? {
+        Format::Current => Ok(connection),
+        Format::None => Err(OpenError::NotALog),
+        Format::First => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let mut writer = Connection::open_with_flags(path, flags)?;
+            writer.busy_timeout(Duration::from_secs(5))?;
+            prepare(&mut writer)?;
+            Ok(connection)
+        }
     }
 }
 

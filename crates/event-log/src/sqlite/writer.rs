@@ -286,7 +286,7 @@ impl Session {
         let head = schema::read_head(&connection)?;
         if let Some(last) = last {
             let hash: Option<super::chain::Hash> = connection.query_row(
-                "SELECT (SELECT hash FROM events WHERE position = ?1)",
+                "SELECT (SELECT hash FROM event_rows WHERE position = ?1)",
                 [last.position as i64],
                 |row| row.get(0),
             )?;
@@ -369,7 +369,7 @@ impl Session {
             None => StreamHead { id: Streams::add(connection, stream)?, events: 0 },
         };
         let mut insert = connection.prepare_cached(
-            "INSERT INTO events (position, stream_id, revision, kind_id, recorded_at, id, hash, data, metadata)
+            "INSERT INTO event_rows (position, stream_id, revision, kind_id, recorded_at, id, hash, data, metadata)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?;
         let time = DateTime::from_timestamp_micros(recorded_at).unwrap_or_default();
@@ -469,7 +469,7 @@ fn ids_at(
     events: &[NewEvent],
 ) -> rusqlite::Result<Option<Position>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, position FROM events WHERE stream_id = ?1 AND revision >= ?2 ORDER BY revision LIMIT ?3",
+        "SELECT id, position FROM event_rows WHERE stream_id = ?1 AND revision >= ?2 ORDER BY revision LIMIT ?3",
     )?;
     let mut rows = statement.query([stream, from as i64, events.len() as i64])?;
     let mut position = None;
@@ -486,6 +486,6 @@ fn ids_at(
 
 fn position_of(connection: &Connection, stream: i64, revision: u64) -> rusqlite::Result<Position> {
     connection
-        .prepare_cached("SELECT position FROM events WHERE stream_id = ?1 AND revision = ?2")?
+        .prepare_cached("SELECT position FROM event_rows WHERE stream_id = ?1 AND revision = ?2")?
         .query_row([stream, revision as i64], |row| Ok(row.get::<_, i64>(0)? as Position))
 }
