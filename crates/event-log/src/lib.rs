@@ -4,7 +4,8 @@
 //! stream. Code outside the adapters relies on the *order* of positions alone: they are gapless on the embedded
 //! adapters and merely increasing on KurrentDB.
 //!
-//! Adapters: [`sqlite`] (one file, the embedded default) and [`memory`] (tests of pure flows). Each passes the
+//! Adapters: [`sqlite`] (one file, the embedded default), `kurrentdb` (a cluster, or another Souk's event server; cargo
+//! feature `kurrentdb`, on by default) and [`memory`] (tests of pure flows). Each passes the
 //! properties of the `conformance` module (cargo feature `conformance`).
 
 #[cfg(feature = "conformance")]
@@ -12,6 +13,8 @@ pub mod conformance;
 mod event;
 mod filter;
 mod id;
+#[cfg(feature = "kurrentdb")]
+pub mod kurrentdb;
 pub mod memory;
 mod port;
 pub mod sqlite;
@@ -23,6 +26,8 @@ use chrono::{DateTime, Utc};
 pub use event::{Envelope, Metadata, NewEvent, Position, Recorded, Revision, StreamName, StreamNameError};
 pub use filter::Filter;
 pub use id::event_id;
+#[cfg(feature = "kurrentdb")]
+pub use kurrentdb::KurrentLog;
 pub use memory::MemoryLog;
 pub use port::{
     AppendError, Appended, Direction, EventLog, EventStream, Expected, Message, ReadError, Subscription,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, stream::BoxStream};
 
 use crate::{Filter, NewEvent, Position, Recorded, Revision, StreamName};
 
@@ -98,6 +99,23 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// Position of the last event of the log.
     async fn head(&self) -> Result<Option<Position>, ReadError>;
+
+    /// The last position that was recorded before that time. Times do not decrease along the log, so halving finds it where
+    /// a reader may begin at any position.
+    async fn last_before(&self, time: DateTime<Utc>) -> Result<Option<Position>, ReadError> {
+        let Some(head) = self.head().await? else { return Ok(None) };
+        let (mut low, mut high) = (0, head + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let next =
+                self.read_all(middle, Filter::all(), Direction::Forward, 1).next().await.transpose()?;
+            match next {
+                Some(event) if event.recorded_at < time => low = event.position + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low.checked_sub(1))
+    }
 
     /// Revision of the last event of a stream.
     async fn stream_head(&self, stream: &StreamName) -> Result<Option<Revision>, ReadError>;

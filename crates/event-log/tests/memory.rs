@@ -4,9 +4,13 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
 use async_trait::async_trait;
+use chrono::DateTime;
 use futures::{FutureExt, StreamExt};
 use souk_event_log::{
     AppendError, EventLog, Expected, Filter, MemoryLog, Message, NewEvent, StreamName, conformance::Factory,
@@ -73,4 +77,22 @@ fn a_subscription_is_ready_without_a_runtime() {
     assert!(subscription.next().now_or_never().is_none());
     append(&log, &StreamName::new("order", 1), 1).unwrap();
     assert!(matches!(subscription.next().now_or_never(), Some(Some(Ok(Message::Event(_))))));
+}
+
+#[tokio::test]
+async fn the_last_event_before_a_time_is_found() {
+    let now = Arc::new(AtomicI64::new(0));
+    let clock = Arc::clone(&now);
+    let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+    let log = MemoryLog::new(Arc::new(move || at(clock.load(Ordering::Relaxed))));
+    assert_eq!(log.last_before(at(5)).await.unwrap(), None);
+    for second in 0..10_u32 {
+        now.store(i64::from(second / 2 * 2), Ordering::Relaxed);
+        append(&log, &StreamName::new("clock", 1), second.into()).unwrap();
+    }
+    // Recorded at 0, 0, 2, 2, 4, 4, 6, 6, 8, 8.
+    for (time, position) in [(0, None), (1, Some(1)), (2, Some(1)), (5, Some(5)), (8, Some(7)), (9, Some(9))]
+    {
+        assert_eq!(log.last_before(at(time)).await.unwrap(), position, "before {time}");
+    }
 }

@@ -14,7 +14,7 @@ use souk_domain::{
     account::AccountEvent,
     order::{OrderEvent, OrderStatus},
 };
-use souk_event_log::{Direction, EventLog, Filter, Message, Position, ReadError, Recorded, Revision};
+use souk_event_log::{Filter, Message, ReadError, Recorded, Revision};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -102,8 +102,7 @@ pub(crate) fn status_after(event_type: &str) -> Option<OrderStatus> {
 /// Follows what happens to orders from now on.
 pub(crate) async fn follow_orders(hub: Arc<Hub>, market: Arc<Market>, stop: CancellationToken) {
     let filter = Filter::event_types(OrderEvent::TYPES.iter().map(|(name, _)| *name));
-    let from_now_on = DateTime::<Utc>::MAX_UTC;
-    follow(&market, filter, from_now_on, stop, |event| hub.tell(event)).await;
+    follow(&market, filter, None, stop, |event| hub.tell(event)).await;
 }
 
 /// Follows who is suspended or forgotten, from as long ago as a token lives.
@@ -113,7 +112,7 @@ pub(crate) async fn follow_accounts(
     stop: CancellationToken,
 ) {
     let filter = Filter::event_types(["AccountSuspended", "AccountForgotten", "AccountReinstated"]);
-    let since = Revocations::horizon(market.clock.now());
+    let since = Some(Revocations::horizon(market.clock.now()));
     follow(&market, filter, since, stop, |event| {
         let Ok(account) = event.stream.id().parse::<AccountId>() else { return };
         match AccountEvent::from_json(&event.event_type, event.metadata().schema_version.max(1), &event.data)
@@ -129,13 +128,17 @@ pub(crate) async fn follow_accounts(
 async fn follow(
     market: &Market,
     filter: Filter,
-    since: DateTime<Utc>,
+    since: Option<DateTime<Utc>>,
     stop: CancellationToken,
     tell: impl Fn(&Recorded),
 ) {
     let followed = async {
         let mut after = loop {
-            match last_before(&*market.log, since).await {
+            let after = match since {
+                Some(since) => market.log.last_before(since).await,
+                None => market.log.head().await,
+            };
+            match after {
                 Ok(after) => break after,
                 Err(error) => pause(&error).await,
             }
@@ -169,29 +172,8 @@ async fn pause(error: &ReadError) {
     tokio::time::sleep(RETRY).await;
 }
 
-/// The last position recorded before that time. Times never decrease along the log, so halving finds it.
-async fn last_before(log: &dyn EventLog, time: DateTime<Utc>) -> Result<Option<Position>, ReadError> {
-    let Some(head) = log.head().await? else { return Ok(None) };
-    if time == DateTime::<Utc>::MAX_UTC {
-        return Ok(Some(head));
-    }
-    let (mut low, mut high) = (0, head + 1);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let next = log.read_all(middle, Filter::all(), Direction::Forward, 1).next().await.transpose()?;
-        match next {
-            Some(event) if event.recorded_at < time => low = event.position + 1,
-            _ => high = middle,
-        }
-    }
-    Ok(low.checked_sub(1))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicI64, Ordering};
-
-    use souk_event_log::{Expected, MemoryLog, NewEvent, StreamName};
     use uuid::Uuid;
 
     use super::*;
@@ -212,32 +194,5 @@ mod tests {
         assert_eq!(hub.0.lock().len(), 1);
         drop(two);
         assert!(hub.0.lock().is_empty());
-    }
-
-    #[tokio::test]
-    async fn the_last_event_before_a_time_is_found() {
-        let now = Arc::new(AtomicI64::new(0));
-        let clock = Arc::clone(&now);
-        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
-        let log = MemoryLog::new(Arc::new(move || {
-            DateTime::from_timestamp(clock.load(Ordering::Relaxed), 0).unwrap()
-        }));
-        assert_eq!(last_before(&log, at(5)).await.unwrap(), None);
-        for second in 0..10_u32 {
-            now.store(i64::from(second / 2 * 2), Ordering::Relaxed);
-            let event = NewEvent {
-                id: Uuid::from_u128(second.into()),
-                event_type: "Ticked".into(),
-                data: b"{}".to_vec(),
-                metadata: b"{}".to_vec(),
-            };
-            log.append(&StreamName::new("clock", 1), Expected::Any, vec![event]).await.unwrap();
-        }
-        // Recorded at 0, 0, 2, 2, 4, 4, 6, 6, 8, 8.
-        for (time, position) in
-            [(0, None), (1, Some(1)), (2, Some(1)), (5, Some(5)), (8, Some(7)), (9, Some(9))]
-        {
-            assert_eq!(last_before(&log, at(time)).await.unwrap(), position, "before {time}");
-        }
     }
 }
