@@ -113,8 +113,10 @@ impl ProcessManager {
         self.in_flight.lock().len()
     }
 
-    /// Until told to stop; then it finishes what it is at. After a failure to read the log it takes up again.
+    /// Until told to stop; then it finishes what it is at. After a failure to read the log it takes up again. May be run
+    /// again afterwards.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        self.in_flight.lock().clear();
         while !stop.is_cancelled() {
             match self.follow(&stop).await {
                 Ok(()) => break,

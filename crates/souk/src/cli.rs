@@ -30,13 +30,25 @@ pub(crate) struct Common {
     #[arg(long, global = true, env = "SOUK_DATA_DIR", value_name = "DIR", default_value = "./souk-data")]
     pub(crate) data_dir: PathBuf,
 
-    /// `sqlite`: one file in the data directory
-    #[arg(long, global = true, env = "SOUK_EVENT_LOG", value_name = "LOG", default_value = "sqlite")]
+    /// `sqlite`: one file in the data directory; `kurrentdb://user:password@host:2113?tls=false`: a KurrentDB, or the
+    /// event server of another Souk
+    #[arg(
+        long,
+        global = true,
+        env = "SOUK_EVENT_LOG",
+        value_name = "LOG",
+        default_value = "sqlite",
+        hide_env_values = true
+    )]
     pub(crate) event_log: EventLogChoice,
 
     /// Address of a PostgreSQL; without one a private PostgreSQL runs in the data directory
     #[arg(long, global = true, env = "SOUK_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
+
+    /// The books of the sandbox's bank, where several processes share one; without it they are in the data directory
+    #[arg(long, global = true, env = "SOUK_SANDBOX_BANK", value_name = "FILE")]
+    pub(crate) sandbox_bank: Option<PathBuf>,
 
     /// Key over all keys of the vault: 32 bytes in hexadecimal or base64; without one it is kept in the data directory
     #[arg(long, global = true, env = "SOUK_MASTER_KEY", value_name = "KEY", hide_env_values = true)]

@@ -3,6 +3,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use souk_event_log::kurrentdb::{Address, AddressError};
 use souk_vault::MasterKey;
 use sqlx::postgres::PgConnectOptions;
 
@@ -11,6 +12,9 @@ use crate::cli::{Common, ServeArgs};
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
+    pub(crate) event_log: EventLogChoice,
+    /// None: in the data directory.
+    pub(crate) sandbox_bank: Option<PathBuf>,
     /// None: a private PostgreSQL in the data directory.
     pub(crate) database: Option<PgConnectOptions>,
     /// None: in a file of the data directory.
@@ -64,23 +68,29 @@ impl ConfigError {
     }
 }
 
-/// Which event log. The embedded one is the only one that this build knows.
+/// Which event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EventLogChoice {
+    /// The file in the data directory.
     Sqlite,
+    /// A KurrentDB, or the event server of another Souk.
+    Server(Address),
 }
 
 impl FromStr for EventLogChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "sqlite" => Ok(Self::Sqlite),
-            other if other.starts_with("kurrentdb://") || other.starts_with("kurrentdb+discover://") => {
-                Err("the event log of this build is `sqlite`; it has no client for KurrentDB".to_owned())
-            }
-            _ => Err("expected `sqlite`".to_owned()),
+        if text == "sqlite" {
+            return Ok(Self::Sqlite);
         }
+        let server = ["kurrentdb", "kurrentdb+discover"]
+            .iter()
+            .any(|scheme| text.starts_with(&format!("{scheme}://")));
+        if !server {
+            return Err("expected `sqlite`, or an address like `kurrentdb://host:2113?tls=false`".to_owned());
+        }
+        text.parse().map(Self::Server).map_err(|error: AddressError| error.to_string())
     }
 }
 
@@ -151,6 +161,8 @@ impl Config {
         let serve = serve.map_or_else(|| Ok(ServeConfig::default()), ServeConfig::new)?;
         Ok(Self {
             data_dir: common.data_dir.clone(),
+            event_log: common.event_log.clone(),
+            sandbox_bank: common.sandbox_bank.clone().filter(|path| !path.as_os_str().is_empty()),
             database,
             master_key,
             postgres_bin_dir: common.postgres_bin_dir.clone(),
@@ -262,10 +274,19 @@ mod tests {
     }
 
     #[test]
-    fn another_event_log_is_refused_with_a_reason() {
-        let error = Cli::try_parse_from(["souk", "serve", "--event-log", "kurrentdb://host:2113?tls=false"])
-            .expect_err("not in this build")
-            .to_string();
-        assert!(error.contains("--event-log") && error.contains("sqlite"), "{error}");
+    fn the_event_log_is_a_file_or_a_server() {
+        let log = |text: &str| Cli::try_parse_from(["souk", "serve", "--event-log", text]);
+        for good in [
+            "sqlite",
+            "kurrentdb://host:2113?tls=false",
+            "kurrentdb://u:p@one:2113,two:2113",
+            "kurrentdb+discover://name",
+        ] {
+            assert!(log(good).is_ok(), "{good}");
+        }
+        for bad in ["postgres://host", "kurrentdb://", "kurrentdb://secret@host:notaport"] {
+            let error = log(bad).expect_err("wrong").to_string();
+            assert!(error.contains("--event-log"), "{error}");
+        }
     }
 }

@@ -11,6 +11,7 @@ mod demo;
 mod events;
 mod history;
 mod import;
+mod lease;
 mod proc;
 mod progress;
 mod serve;
@@ -23,5 +24,7 @@ mod wiring;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    // Two providers of cryptography are linked, and TLS has to be told which to use. An error says that there is one already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     cli::run()
 }

@@ -12,7 +12,7 @@ use souk_commands::{
     clock::Clock,
     executor::Snapshots,
 };
-use souk_event_log::{EventLog, SqliteLog, sqlite};
+use souk_event_log::{EventLog, KurrentLog, SqliteLog, sqlite};
 use souk_gateways::{
     Measured,
     sandbox::{SandboxBank, Script},
@@ -30,8 +30,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::Client,
-    config::{Config, Roles},
+    config::{Config, EventLogChoice, Roles},
     data_dir::{DataDir, Entry, Lock, Occupant},
+    lease,
     progress::Progress,
 };
 
@@ -91,13 +92,10 @@ impl Site {
         patience: Duration,
     ) -> anyhow::Result<Self> {
         // While PostgreSQL starts, the log is opened.
-        let opening = tokio::task::spawn_blocking({
-            let path = data.log();
-            move || SqliteLog::open(&path, sqlite::Options::default())
-        });
+        let opening = tokio::spawn(open_log(config.event_log.clone(), data.clone()));
         let (postgres, database) = postgres(config, &data, lock.is_some()).await?;
         let postgres = postgres.map(Kept::look_after);
-        let log = opening.await?.with_context(|| format!("the event log {}", data.log().display()))?;
+        let log = opening.await??;
         let pool = PgPoolOptions::new()
             .max_connections(POOL)
             .acquire_timeout(patience)
@@ -131,7 +129,8 @@ impl Site {
             None => MasterKey::load_or_create(&self.data.master_key())?,
         };
         let vault = Vault::open(self.pool.clone(), master_key).await.context("the vault")?;
-        let (bank, snapshots) = (self.data.bank(), self.data.snapshots());
+        let bank = self.config.sandbox_bank.clone().unwrap_or_else(|| self.data.bank());
+        let snapshots = self.data.snapshots();
         let now = clock.clone();
         let (bank, snapshots) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
             let bank = SandboxBank::open(&bank, script, move || now.now())
@@ -179,7 +178,16 @@ impl Site {
                 snapshot: Some(self.data.checkouts()),
             };
             let manager = ProcessManager::new(Arc::clone(market), settings);
-            (Arc::clone(&manager), tokio::spawn(manager.run(stop.clone())))
+            let running = match &self.config.event_log {
+                EventLogChoice::Sqlite => tokio::spawn(Arc::clone(&manager).run(stop.clone())),
+                // Other processes may do the same.
+                EventLogChoice::Server(_) => {
+                    let manager = Arc::clone(&manager);
+                    let work = move |turn| Arc::clone(&manager).run(turn);
+                    tokio::spawn(lease::lead(self.database.clone(), "process manager", stop.clone(), work))
+                }
+            };
+            (manager, running)
         });
         let server = self.server().map(|address| Client::new(&format!("http://{address}"))).transpose()?;
         let searched = index.is_some() || self.other.as_ref().is_some_and(|other| other.has_role("search"));
@@ -293,6 +301,21 @@ impl Workers {
         }
         self.projections.shutdown().await;
     }
+}
+
+/// The log that the configuration names.
+pub(crate) async fn open_log(choice: EventLogChoice, data: DataDir) -> anyhow::Result<Arc<dyn EventLog>> {
+    Ok(match choice {
+        EventLogChoice::Sqlite => {
+            let path = data.log();
+            let opened =
+                tokio::task::spawn_blocking(move || SqliteLog::open(&path, sqlite::Options::default()));
+            opened.await?.with_context(|| format!("the event log {}", data.log().display()))?
+        }
+        EventLogChoice::Server(address) => {
+            KurrentLog::connect(address.clone()).await.with_context(|| format!("--event-log: {address:?}"))?
+        }
+    })
 }
 
 impl Occupant {
