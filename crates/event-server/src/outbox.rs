@@ -1,0 +1,133 @@
+//! How answers leave. Between what makes them and the connection waits a bounded amount; a reader that takes nothing for
+//! longer than is reasonable is dropped with an error after which it may go on where it was.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt, pin_mut, stream::BoxStream};
+use metrics::Counter;
+use prost::Message;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    refusal::Refusal,
+    wire::streams::{ReadResp, read_resp::Content},
+};
+
+/// Bytes that wait for one reader, in units: a message takes at least one, and the largest as many as there are.
+const UNIT: usize = 256;
+const UNITS: u32 = 4_096;
+
+pub(crate) type Answers = BoxStream<'static, Result<ReadResp, Status>>;
+
+/// What goes with a delivery.
+pub(crate) struct Terms {
+    pub(crate) patience: Duration,
+    /// Ends the delivery, for those that have no end of their own.
+    pub(crate) stop: Option<CancellationToken>,
+    pub(crate) sent: Counter,
+    pub(crate) dropped: Counter,
+    /// Kept until the delivery has ended.
+    pub(crate) held: Box<dyn Send>,
+}
+
+/// Delivers what the source gives.
+pub(crate) fn deliver(
+    source: impl Stream<Item = Result<ReadResp, Refusal>> + Send + 'static,
+    terms: Terms,
+) -> Answers {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let outbox = Outbox { sender, room: Arc::new(Semaphore::new(UNITS as usize)), patience: terms.patience };
+    tokio::spawn(pump(source, outbox, terms));
+    // Whoever takes a message makes room for the next.
+    Box::pin(UnboundedReceiverStream::new(receiver).map(|Parcel { message, room }| {
+        drop(room);
+        message
+    }))
+}
+
+struct Outbox {
+    sender: mpsc::UnboundedSender<Parcel>,
+    room: Arc<Semaphore>,
+    patience: Duration,
+}
+
+struct Parcel {
+    message: Result<ReadResp, Status>,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+enum Sent {
+    Taken,
+    /// The reader is too slow.
+    Stuck,
+    /// The reader has gone.
+    Gone,
+}
+
+impl Outbox {
+    async fn send(&self, message: ReadResp) -> Sent {
+        let units = (message.encoded_len() / UNIT + 1).min(UNITS as usize) as u32;
+        let room = Arc::clone(&self.room).acquire_many_owned(units);
+        let room = tokio::select! {
+            room = timeout(self.patience, room) => room,
+            () = self.sender.closed() => return Sent::Gone,
+        };
+        match room {
+            Ok(Ok(room)) => match self.sender.send(Parcel { message: Ok(message), room: Some(room) }) {
+                Ok(()) => Sent::Taken,
+                Err(_) => Sent::Gone,
+            },
+            Ok(Err(_)) => Sent::Gone,
+            Err(_) => Sent::Stuck,
+        }
+    }
+
+    /// The last word needs no room.
+    fn end(&self, refusal: Refusal) {
+        let _ = self.sender.send(Parcel { message: Err(refusal.into()), room: None });
+    }
+}
+
+async fn pump(source: impl Stream<Item = Result<ReadResp, Refusal>>, outbox: Outbox, terms: Terms) {
+    let Terms { stop, sent, dropped, held, patience } = terms;
+    let _held = held;
+    let stopped = async {
+        match stop {
+            Some(stop) => stop.cancelled_owned().await,
+            None => std::future::pending().await,
+        }
+    };
+    pin_mut!(source, stopped);
+    loop {
+        let next = tokio::select! {
+            next = source.next() => next,
+            () = &mut stopped => {
+                return outbox.end(Refusal::Unavailable("the event server is stopping: subscribe again".into()));
+            }
+            () = outbox.sender.closed() => return,
+        };
+        let message = match next {
+            Some(Ok(message)) => message,
+            Some(Err(refusal)) => return outbox.end(refusal),
+            None => return,
+        };
+        let is_event = matches!(message.content, Some(Content::Event(_)));
+        match outbox.send(message).await {
+            Sent::Taken => sent.increment(u64::from(is_event)),
+            Sent::Gone => return,
+            Sent::Stuck => {
+                dropped.increment(1);
+                tracing::info!(?patience, "a reader that took nothing was dropped");
+                return outbox.end(Refusal::Unavailable(
+                    "the reader is too slow: read on after the last event that arrived".into(),
+                ));
+            }
+        }
+    }
+}
