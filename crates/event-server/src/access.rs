@@ -85,9 +85,9 @@ impl Gate {
             Wanted::Read if !rights.read => {
                 Err(Refusal::Denied("this account may not read the event log: ask for an analyst's".into()))
             }
-            Wanted::Append if !self.allow_append => {
-                Err(Refusal::Denied("this event server takes no appends: start it with --allow-append".into()))
-            }
+            Wanted::Append if !self.allow_append => Err(Refusal::Denied(
+                "this event server takes no appends: start it with --allow-append".into(),
+            )),
             Wanted::Append if !rights.append => {
                 Err(Refusal::Denied("only the service credential may append to the event log".into()))
             }
@@ -101,9 +101,9 @@ impl Gate {
         headers: &MetadataMap,
         extensions: &Extensions,
     ) -> Result<Rights, Refusal> {
-        let header = headers
-            .get("authorization")
-            .ok_or_else(|| Refusal::Unauthenticated("this event server wants a user and a password".into()))?;
+        let header = headers.get("authorization").ok_or_else(|| {
+            Refusal::Unauthenticated("this event server wants a user and a password".into())
+        })?;
         let hash = *blake3::hash(header.as_bytes()).as_bytes();
         if let Some(rights) = self.known.get(&hash) {
             return Ok(rights);
@@ -212,7 +212,10 @@ mod tests {
             assert_eq!(code(result), expected, "{credentials:?} {wanted:?} {allow}");
         }
         let open = Gate::new(Access::Open, true);
-        assert_eq!(code(open.admit(&headers(None), &Extensions::new(), Wanted::Append).await), tonic::Code::Ok);
+        assert_eq!(
+            code(open.admit(&headers(None), &Extensions::new(), Wanted::Append).await),
+            tonic::Code::Ok
+        );
     }
 
     #[tokio::test]

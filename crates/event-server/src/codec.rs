@@ -84,7 +84,8 @@ pub(crate) fn store(message: ProposedMessage) -> Result<NewEvent, Refusal> {
             base64: !json,
             metadata: STANDARD.encode(custom_metadata),
         };
-        let note = serde_json::to_vec(&Note { foreign }).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let note =
+            serde_json::to_vec(&Note { foreign }).map_err(|error| Refusal::Invalid(error.to_string()))?;
         (if json { data } else { format!("\"{}\"", STANDARD.encode(data)).into_bytes() }, note)
     };
     Ok(NewEvent { id, event_type: event_type.into(), data, metadata })
@@ -155,9 +156,10 @@ pub(crate) fn position(position: Position) -> wire::Position {
 pub(crate) fn uuid_of(id: wire::Uuid) -> Option<Uuid> {
     match id.value? {
         wire_uuid::Value::String(text) => text.parse().ok(),
-        wire_uuid::Value::Structured(wire_uuid::Structured { most_significant_bits, least_significant_bits }) => {
-            Some(Uuid::from_u64_pair(most_significant_bits as u64, least_significant_bits as u64))
-        }
+        wire_uuid::Value::Structured(wire_uuid::Structured {
+            most_significant_bits,
+            least_significant_bits,
+        }) => Some(Uuid::from_u64_pair(most_significant_bits as u64, least_significant_bits as u64)),
     }
 }
 
@@ -167,10 +169,8 @@ pub(crate) fn text(id: Uuid) -> wire::Uuid {
 
 pub(crate) fn structured(id: Uuid) -> wire::Uuid {
     let (most, least) = id.as_u64_pair();
-    let value = wire_uuid::Structured {
-        most_significant_bits: most as i64,
-        least_significant_bits: least as i64,
-    };
+    let value =
+        wire_uuid::Structured { most_significant_bits: most as i64, least_significant_bits: least as i64 };
     wire::Uuid { value: Some(wire_uuid::Value::Structured(value)) }
 }
 
@@ -264,7 +264,8 @@ mod tests {
         assert_eq!(uuid_of(text(id)), Some(id));
         assert_eq!(uuid_of(structured(id)), Some(id));
         let event = recorded(store(proposed(JSON, b"{}", b"{}")).unwrap());
-        let Some(Content::Event(ReadEvent { event: Some(shown), .. })) = show(&event, Ids::Structured).content
+        let Some(Content::Event(ReadEvent { event: Some(shown), .. })) =
+            show(&event, Ids::Structured).content
         else {
             panic!("no event")
         };

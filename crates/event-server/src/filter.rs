@@ -44,7 +44,8 @@ impl EventFilter {
             ("", true) => return Err(Refusal::Invalid("a filter needs a regex or prefixes".into())),
             ("", false) => Test::Prefixes(prefix),
             (regex, _) => Test::Regex(Box::new(
-                Regex::new(regex).map_err(|error| Refusal::Invalid(format!("the filter's regex: {error}")))?,
+                Regex::new(regex)
+                    .map_err(|error| Refusal::Invalid(format!("the filter's regex: {error}")))?,
             )),
         };
         let window = match options.window {
@@ -57,7 +58,9 @@ impl EventFilter {
     /// After how many events, matching or not, a subscriber hears how far it is.
     pub(crate) fn checkpoint_interval(&self) -> Result<u64, Refusal> {
         match self.window * self.multiplier {
-            0 => Err(Refusal::Invalid("checkpointIntervalMultiplier, and the window, must be 1 or more".into())),
+            0 => Err(Refusal::Invalid(
+                "checkpointIntervalMultiplier, and the window, must be 1 or more".into(),
+            )),
             interval => Ok(interval),
         }
     }
@@ -130,7 +133,11 @@ mod tests {
         }
     }
 
-    fn filter(subject: fn(Expression) -> filter_options::Subject, regex: &str, prefix: &[&str]) -> EventFilter {
+    fn filter(
+        subject: fn(Expression) -> filter_options::Subject,
+        regex: &str,
+        prefix: &[&str],
+    ) -> EventFilter {
         let prefix = prefix.iter().map(|&prefix| prefix.to_owned()).collect();
         let subject = Some(subject(Expression { regex: regex.to_owned(), prefix }));
         EventFilter::new(FilterOptions { subject, window: None, checkpoint_interval_multiplier: 2 }).unwrap()

@@ -25,8 +25,8 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
-pub use access::{Access, Authenticator, CannotTell, Rights};
 use access::Gate;
+pub use access::{Access, Authenticator, CannotTell, Rights};
 use service::Service;
 use streams::Streams;
 use wire::{

@@ -360,7 +360,9 @@ impl Streams {
             return Ok(());
         }
         let category = stream.category();
-        Err(Refusal::Denied(format!("{stream} {what}: streams of the category {category} are the market's own")))
+        Err(Refusal::Denied(format!(
+            "{stream} {what}: streams of the category {category} are the market's own"
+        )))
     }
 }
 

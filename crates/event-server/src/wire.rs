@@ -15,9 +15,9 @@ mod generated {
 
 pub use generated::{
     event_store::client::{
-        BadRequest, MaximumAppendSizeExceeded, Position, StreamDeleted, StreamIdentifier, Timeout, Unknown,
-        Uuid, WrongExpectedVersion, AccessDenied, gossip, persistent_subscriptions, server_features, streams, uuid,
-        wrong_expected_version,
+        AccessDenied, BadRequest, MaximumAppendSizeExceeded, Position, StreamDeleted, StreamIdentifier,
+        Timeout, Unknown, Uuid, WrongExpectedVersion, gossip, persistent_subscriptions, server_features,
+        streams, uuid, wrong_expected_version,
     },
     google::rpc,
 };

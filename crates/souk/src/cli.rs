@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 use crate::{
     account, bench,
     config::{Config, ConfigError, EventLogChoice, Role, duration},
-    demo, events, import, serve, telemetry, views,
+    demo, event_server, events, import, serve, telemetry, views,
 };
 
 /// An online marketplace whose only source of truth is a log of events.
@@ -117,6 +117,25 @@ pub(crate) struct ServeArgs {
     /// How long the requests under way may take to finish when the market is told to stop
     #[arg(long, env = "SOUK_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) drain_timeout: Duration,
+
+    /// Where the event server listens: the log, for clients of KurrentDB. Without it there is none
+    #[arg(long, env = "SOUK_EVENT_SERVER_LISTEN", value_name = "ADDRESS")]
+    pub(crate) event_server_listen: Option<SocketAddr>,
+
+    #[command(flatten)]
+    pub(crate) event_server: EventServerArgs,
+}
+
+/// What an event server is told wherever it runs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EventServerArgs {
+    /// The event server takes appends
+    #[arg(long, env = "SOUK_ALLOW_APPEND")]
+    pub(crate) allow_append: bool,
+
+    /// Who may append to the event server: the processes of this market
+    #[arg(long, env = "SOUK_EVENT_SERVER_CREDENTIAL", value_name = "USER:PASSWORD", hide_env_values = true)]
+    pub(crate) event_server_credential: Option<event_server::Credential>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -212,6 +231,22 @@ pub(crate) enum EventsCommand {
         /// `order-…`, `item-…`, `cart-…`
         stream: String,
     },
+    /// Serves the log to clients of KurrentDB (EventStoreDB), until told to stop
+    Serve {
+        /// Where to listen; port 0 takes a free one
+        #[arg(
+            long,
+            env = "SOUK_EVENT_SERVER_LISTEN",
+            value_name = "ADDRESS",
+            default_value = "127.0.0.1:2113"
+        )]
+        listen: SocketAddr,
+        #[command(flatten)]
+        args: EventServerArgs,
+        /// Asks nobody who he is; on loopback addresses alone
+        #[arg(long, env = "SOUK_INSECURE")]
+        insecure: bool,
+    },
     /// Checks the chain of hashes over every event
     Verify {
         /// Begins with the event at this position
@@ -300,6 +335,13 @@ fn usage(error: &ConfigError) -> ExitCode {
     ExitCode::from(2)
 }
 
+impl EventServerArgs {
+    pub(crate) fn config(self, listen: SocketAddr, insecure: bool) -> event_server::EventServerConfig {
+        let Self { allow_append, event_server_credential: credential } = self;
+        event_server::EventServerConfig { listen, allow_append, credential, insecure }
+    }
+}
+
 impl Command {
     fn serve_args(&self) -> Option<&ServeArgs> {
         match self {
@@ -310,7 +352,12 @@ impl Command {
 
     /// Others may end wherever they are.
     fn heeds_signals(&self) -> bool {
-        matches!(self, Self::Serve(_) | Self::Demo { .. } | Self::Events(EventsCommand::Tail { .. }))
+        matches!(
+            self,
+            Self::Serve(_)
+                | Self::Demo { .. }
+                | Self::Events(EventsCommand::Tail { .. } | EventsCommand::Serve { .. })
+        )
     }
 
     async fn run(self, config: Config) -> anyhow::Result<()> {
@@ -323,6 +370,9 @@ impl Command {
             Self::Import(ImportCommand::Invoices { file }) => import::invoices::run(config, &file).await,
             Self::Account(AccountCommand::Create { email, role, display_name }) => {
                 account::create(config, email, role, display_name).await
+            }
+            Self::Events(EventsCommand::Serve { listen, args, insecure }) => {
+                event_server::run(config, args.config(listen, insecure)).await
             }
             Self::Events(command) => events::run(config, command).await,
             Self::Views(command) => views::run(config, command).await,
@@ -358,6 +408,7 @@ mod tests {
             &["events", "export"],
             &["events", "state", "order-1"],
             &["events", "verify"],
+            &["events", "serve"],
             &["views", "status"],
             &["views", "rebuild", "orders"],
             &["bench", "orders"],

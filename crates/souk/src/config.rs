@@ -7,7 +7,10 @@ use souk_event_log::kurrentdb::{Address, AddressError};
 use souk_vault::MasterKey;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::cli::{Common, ServeArgs};
+use crate::{
+    cli::{Common, ServeArgs},
+    event_server::EventServerConfig,
+};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -32,6 +35,8 @@ pub(crate) struct ServeConfig {
     pub(crate) sandbox: Option<PathBuf>,
     pub(crate) checkout_deadline: Duration,
     pub(crate) drain_timeout: Duration,
+    /// None: no event server.
+    pub(crate) event_server: Option<EventServerConfig>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +152,7 @@ impl Default for ServeConfig {
             sandbox: None,
             checkout_deadline: Duration::from_mins(15),
             drain_timeout: Duration::from_secs(10),
+            event_server: None,
         }
     }
 }
@@ -183,6 +189,16 @@ impl ServeConfig {
         if let Some(file) = args.sandbox.as_ref().filter(|file| !file.is_file()) {
             return Err(ConfigError::new("--sandbox", format!("there is no file {}", file.display())));
         }
+        let event_server = match args.event_server_listen {
+            Some(listen) => Some(args.event_server.clone().config(listen, false).check()?),
+            None if args.event_server.allow_append => {
+                return Err(ConfigError::new(
+                    "--allow-append",
+                    "there is no event server: give --event-server-listen",
+                ));
+            }
+            None => None,
+        };
         Ok(Self {
             listen: args.listen,
             metrics_listen: args.metrics_listen,
@@ -190,6 +206,7 @@ impl ServeConfig {
             sandbox: args.sandbox.clone(),
             checkout_deadline: args.checkout_deadline,
             drain_timeout: args.drain_timeout,
+            event_server,
         })
     }
 }
@@ -253,6 +270,8 @@ mod tests {
             (&["--checkout-deadline", "0s"], "--checkout-deadline"),
             (&["--listen", "127.0.0.1:1", "--metrics-listen", "127.0.0.1:1"], "--metrics-listen"),
             (&["--sandbox", "no/such/file.json"], "--sandbox"),
+            (&["--allow-append"], "--allow-append"),
+            (&["--event-server-listen", "127.0.0.1:0", "--allow-append"], "--allow-append"),
         ];
         for (arguments, field) in cases {
             assert_eq!(config(arguments).expect_err("wrong").field, *field, "{arguments:?}");

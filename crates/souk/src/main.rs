@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod data_dir;
 mod demo;
+mod event_server;
 mod events;
 mod history;
 mod import;

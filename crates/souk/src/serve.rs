@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, ConfigError},
     data_dir::Occupant,
+    event_server::{self, EventServer},
     telemetry,
     wiring::{Site, Workers},
 };
@@ -53,6 +54,7 @@ pub(crate) struct Server {
     pub(crate) workers: Workers,
     /// None without the role `api`.
     http: Option<Http>,
+    event_server: Option<EventServer>,
     metrics: SocketAddr,
     stop_metrics: CancellationToken,
 }
@@ -71,12 +73,23 @@ impl Server {
         let settings = &config.serve;
         // Before anything else is started: two servers on one address, or on one directory, find out at once.
         let listener = if settings.roles.api { Some(listen(settings.listen).await?) } else { None };
+        let event_listener = match &settings.event_server {
+            Some(events) => Some(event_server::listen("--event-server-listen", events.listen).await?),
+            None => None,
+        };
         let roles = settings.roles.names().into_iter().map(str::to_owned).collect();
         let mut occupant = Occupant { roles, ..Occupant::new(command) };
         let mut site = Site::enter_alone(config, &occupant).await?;
         let stop_metrics = CancellationToken::new();
         let metrics = telemetry::expose(settings.metrics_listen, recorder, stop_metrics.clone()).await?;
         let market = site.market(script).await?;
+        let event_server = match (&settings.event_server, event_listener) {
+            (Some(events), Some(listener)) => {
+                let access = event_server::accounts(&market, events);
+                Some(EventServer::start(Arc::clone(&market.log), events, access, listener)?)
+            }
+            _ => None,
+        };
         let workers = site.follow(&market, settings.roles).await?;
         // A first start on a long log: the views fill while everything else is answered.
         if workers.projections.ready(VIEWS_PATIENCE).await.is_err() {
@@ -89,7 +102,8 @@ impl Server {
         occupant.listen = http.as_ref().map(|http| http.address);
         occupant.metrics_listen = Some(metrics);
         site.tell(&occupant)?;
-        let server = Self { config: config.clone(), site, market, workers, http, metrics, stop_metrics };
+        let config = config.clone();
+        let server = Self { config, site, market, workers, http, event_server, metrics, stop_metrics };
         server.announce(began.elapsed());
         Ok(server)
     }
@@ -103,11 +117,15 @@ impl Server {
         let roles = self.config.serve.roles.names().join(",");
         let api = self.address().map(|address| format!("http://{address}"));
         let metrics = format!("http://{}/metrics", self.metrics);
+        let events = self.event_server.as_ref().map(|server| server.address.to_string());
         let data = self.site.data().path().display();
-        tracing::info!(api, metrics, %data, roles, took_ms = took.as_millis() as u64, "souk is ready");
+        tracing::info!(api, metrics, events, %data, roles, took_ms = took.as_millis() as u64, "souk is ready");
         if std::io::stdout().is_terminal() {
             if let Some(api) = api {
                 println!("API      {api}   (try it: {api}/docs)");
+            }
+            if let Some(events) = events {
+                println!("events   {events}");
             }
             println!("metrics  {metrics}");
             println!("data     {data}");
@@ -116,9 +134,12 @@ impl Server {
 
     pub(crate) async fn drain(self) -> anyhow::Result<()> {
         tracing::info!("draining; a second signal stops at once");
-        let Self { config, site, market, workers, http, stop_metrics, .. } = self;
+        let Self { config, site, market, workers, http, event_server, stop_metrics, .. } = self;
         if let Some(http) = http {
             http.drain(config.serve.drain_timeout).await;
+        }
+        if let Some(event_server) = event_server {
+            event_server.drain(config.serve.drain_timeout).await;
         }
         workers.stop().await;
         drop(market);

@@ -50,10 +50,8 @@ impl Gossip for Service {
     /// The one member is where the client got through to.
     async fn read(&self, request: Request<()>) -> Result<Response<ClusterInfo>, Status> {
         let here = request.extensions().get::<TcpConnectInfo>().and_then(|connection| connection.local_addr);
-        let http_end_point = here.map(|here| EndPoint {
-            address: here.ip().to_canonical().to_string(),
-            port: here.port().into(),
-        });
+        let http_end_point = here
+            .map(|here| EndPoint { address: here.ip().to_canonical().to_string(), port: here.port().into() });
         let member = MemberInfo {
             instance_id: Some(codec::structured(Uuid::from_u128(u128::from(std::process::id())))),
             time_stamp: (self.0.clock)().timestamp(),

@@ -103,9 +103,8 @@ impl Service {
 
     async fn subscribe(&self, options: Options, ids: Ids) -> Result<Answers, Refusal> {
         let permit = Arc::clone(&self.0.subscriptions).try_acquire_owned();
-        let permit = permit.map_err(|_| {
-            Refusal::Busy("too many subscriptions are open on this event server".to_owned())
-        })?;
+        let permit = permit
+            .map_err(|_| Refusal::Busy("too many subscriptions are open on this event server".to_owned()))?;
         let number = self.0.subscribed.fetch_add(1, Ordering::Relaxed);
         let id = Uuid::from_u64_pair(u64::from(std::process::id()), number);
         let held = Box::new((permit, Open::count()));
