@@ -20,10 +20,10 @@ fn suite() -> Result<Option<PathBuf>, Box<dyn Error>> {
         .args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform"])
         .arg(env::var("HOST")?)
         .output()?;
-    let metadata: serde_json::Value = match metadata.status.success() {
-        true => serde_json::from_slice(&metadata.stdout)?,
-        false => return Ok(None),
-    };
+    if !metadata.status.success() {
+        return Ok(None);
+    }
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout)?;
     let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let package = packages.iter().find(|package| package["name"] == "eventstore");
     let manifest = package.and_then(|package| package["manifest_path"].as_str());

@@ -8,6 +8,8 @@
 //!
 //! A position of KurrentDB is a pair, commit and prepare; here both are the log's position.
 
+#![expect(clippy::result_large_err, reason = "the status is what tonic's traits ask for")]
+
 mod access;
 mod codec;
 mod filter;
@@ -68,7 +70,7 @@ impl Options {
             protected: BTreeSet::new(),
             subscriptions: 1_000,
             reads: 256,
-            patience: Duration::from_secs(60),
+            patience: Duration::from_mins(1),
             clock,
         }
     }

@@ -169,10 +169,10 @@ pub(crate) async fn run(config: Config, server: EventServerConfig) -> anyhow::Re
     let site = Site::enter(&config, COMMAND).await?;
     let market = site.market(Script::default()).await?;
     let access = accounts(&market, &server);
-    let served = answer(Arc::clone(&market.log), &server, access, listener, &signals.first).await;
+    let answered = answer(Arc::clone(&market.log), &server, access, listener, &signals.first).await;
     drop(market);
     site.leave().await?;
-    served
+    answered
 }
 
 async fn answer(

@@ -54,7 +54,7 @@ pub(crate) struct Server {
     pub(crate) workers: Workers,
     /// None without the role `api`.
     http: Option<Http>,
-    event_server: Option<EventServer>,
+    events: Option<EventServer>,
     metrics: SocketAddr,
     stop_metrics: CancellationToken,
 }
@@ -83,10 +83,10 @@ impl Server {
         let stop_metrics = CancellationToken::new();
         let metrics = telemetry::expose(settings.metrics_listen, recorder, stop_metrics.clone()).await?;
         let market = site.market(script).await?;
-        let event_server = match (&settings.event_server, event_listener) {
-            (Some(events), Some(listener)) => {
-                let access = event_server::accounts(&market, events);
-                Some(EventServer::start(Arc::clone(&market.log), events, access, listener)?)
+        let events = match (&settings.event_server, event_listener) {
+            (Some(config), Some(listener)) => {
+                let access = event_server::accounts(&market, config);
+                Some(EventServer::start(Arc::clone(&market.log), config, access, listener)?)
             }
             _ => None,
         };
@@ -103,7 +103,7 @@ impl Server {
         occupant.metrics_listen = Some(metrics);
         site.tell(&occupant)?;
         let config = config.clone();
-        let server = Self { config, site, market, workers, http, event_server, metrics, stop_metrics };
+        let server = Self { config, site, market, workers, http, events, metrics, stop_metrics };
         server.announce(began.elapsed());
         Ok(server)
     }
@@ -117,7 +117,7 @@ impl Server {
         let roles = self.config.serve.roles.names().join(",");
         let api = self.address().map(|address| format!("http://{address}"));
         let metrics = format!("http://{}/metrics", self.metrics);
-        let events = self.event_server.as_ref().map(|server| server.address.to_string());
+        let events = self.events.as_ref().map(|server| server.address.to_string());
         let data = self.site.data().path().display();
         tracing::info!(api, metrics, events, %data, roles, took_ms = took.as_millis() as u64, "souk is ready");
         if std::io::stdout().is_terminal() {
@@ -134,12 +134,12 @@ impl Server {
 
     pub(crate) async fn drain(self) -> anyhow::Result<()> {
         tracing::info!("draining; a second signal stops at once");
-        let Self { config, site, market, workers, http, event_server, stop_metrics, .. } = self;
+        let Self { config, site, market, workers, http, events, stop_metrics, .. } = self;
         if let Some(http) = http {
             http.drain(config.serve.drain_timeout).await;
         }
-        if let Some(event_server) = event_server {
-            event_server.drain(config.serve.drain_timeout).await;
+        if let Some(events) = events {
+            events.drain(config.serve.drain_timeout).await;
         }
         workers.stop().await;
         drop(market);

@@ -1,7 +1,7 @@
 //! Batch appends: many appends over one call, each answered under its own correlation id as soon as it is durable. They
 //! reach the log in the order they came, and do not wait for each other.
 
-use std::{collections::HashMap, sync::Arc, task::Poll};
+use std::{collections::HashMap, sync::Arc};
 
 use futures::{StreamExt, future::BoxFuture, poll, stream::BoxStream};
 use souk_event_log::StreamName;
@@ -116,7 +116,7 @@ impl Batch {
                     let answer = BatchAppendResp {
                         correlation_id: Some(text(id)),
                         result,
-                        stream_identifier: identifier.or_else(|| Some(Default::default())),
+                        stream_identifier: Some(identifier.unwrap_or_default()),
                         expected: None,
                     };
                     let _ = self.answers.send((Ok(answer), None));
@@ -160,7 +160,7 @@ impl Batch {
             let _ = answers.send((Ok(pending.answer(id, appended.map(succeeded))), Some(room)));
         });
         // Here it enters the log's queue; what is left is waiting for it.
-        if let Poll::Pending = poll!(&mut appending) {
+        if poll!(&mut appending).is_pending() {
             tokio::spawn(appending);
         }
     }

@@ -60,7 +60,7 @@ async fn appends_are_answered_each_under_its_own_id() {
     let mut client = server.client().await;
     let (requests, mut answers) = open(&mut client).await;
     // Each expects what the one before leaves, and none waits for the answer.
-    for number in 0..20 {
+    for number in 0..20_u128 {
         let expected = number.checked_sub(1).map_or(NO_STREAM, |before| Expected::Revision(before as u64));
         requests.send(request(number, Some(("a-1", expected)), [event(number)], true)).unwrap();
     }
