@@ -4,8 +4,10 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod fleet;
 mod people;
 mod server;
 
+pub use fleet::Fleet;
 pub use people::{Answer, Person, address, card, item, money};
 pub use server::{Server, binary, traversable};

@@ -1,0 +1,185 @@
+//! A market of several processes over one event server: two each of `api`, `process`, `project` and `search`.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use souk_local_postgres::{TestDatabase, TestPostgres};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::{
+    Person,
+    server::{binary, free_address},
+};
+
+/// Any 32 bytes, the same for all.
+const MASTER_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+pub struct Fleet {
+    folder: TempDir,
+    database: TestDatabase,
+    log: String,
+    nodes: Vec<Node>,
+}
+
+struct Node {
+    name: String,
+    /// What it runs beside where the data is.
+    arguments: Vec<String>,
+    /// Where it answers: over HTTP, or gRPC.
+    address: String,
+    process: Option<Child>,
+}
+
+impl Fleet {
+    /// Starts all of them, and waits until those that answer do.
+    pub async fn start() -> Self {
+        let log = free_address();
+        let mut fleet = Self {
+            folder: tempfile::tempdir().unwrap(),
+            database: TestPostgres::shared().await.database().await,
+            nodes: Vec::new(),
+            log: log.clone(),
+        };
+        let serve = ["events", "serve", "--listen", &log, "--insecure", "--allow-append"];
+        fleet.add("log", &log, &serve);
+        fleet.begin("log").await;
+        for roles in ["api", "process", "project", "api,search"] {
+            for number in 1..=2 {
+                let name = format!("{}{number}", roles.rsplit(',').next().unwrap());
+                let (listen, metrics) = (free_address(), free_address());
+                let serve = ["serve", "--roles", roles, "--listen", &listen, "--metrics-listen", &metrics];
+                // A process without an API shows by its metrics that it is there.
+                let address = if roles.starts_with("api") { &listen } else { &metrics };
+                fleet.add(&name, address, &serve);
+            }
+        }
+        for name in fleet.names() {
+            fleet.begin(&name).await;
+        }
+        for name in fleet.names() {
+            fleet.until_up(&name).await;
+        }
+        fleet
+    }
+
+    fn add(&mut self, name: &str, address: &str, arguments: &[&str]) {
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        self.nodes.push(Node { name: name.into(), arguments, address: address.into(), process: None });
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.name.clone()).collect()
+    }
+
+    /// Starts a process, unless it runs.
+    pub async fn begin(&mut self, name: &str) {
+        if self.node(name).process.is_some() {
+            return;
+        }
+        let output = File::options().create(true).append(true).open(self.output(name)).unwrap();
+        let mut command = self.command(name, &self.node(name).arguments);
+        let process = command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
+        let position = self.nodes.iter().position(|node| node.name == name).unwrap();
+        self.nodes[position].process = Some(process);
+        if name == "log" {
+            self.until_up(name).await;
+        }
+    }
+
+    fn command(&self, name: &str, arguments: &[String]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).arg("--data-dir").arg(self.folder.path().join(name));
+        if name != "log" {
+            command
+                .args(["--event-log", &format!("kurrentdb://{}?tls=false", self.log)])
+                .args(["--database-url", self.database.url(), "--master-key", MASTER_KEY, "--sandbox-bank"])
+                .arg(self.bank_file());
+        }
+        command.env("SOUK_LOG", "info").stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    /// kill -9.
+    pub async fn kill(&mut self, name: &str) {
+        let position = self.nodes.iter().position(|node| node.name == name).unwrap();
+        let mut process = self.nodes[position].process.take().unwrap();
+        kill(Pid::from_raw(process.id().unwrap().cast_signed()), Signal::SIGKILL).unwrap();
+        process.wait().await.unwrap();
+    }
+
+    /// Ends all of them, the log last.
+    pub async fn stop(&mut self) {
+        for node in self.nodes.iter_mut().rev() {
+            let Some(mut process) = node.process.take() else { continue };
+            kill(Pid::from_raw(process.id().unwrap().cast_signed()), Signal::SIGTERM).unwrap();
+            let ended = tokio::time::timeout(Duration::from_secs(30), process.wait()).await;
+            assert!(ended.is_ok(), "{} does not end", node.name);
+        }
+    }
+
+    pub async fn until_up(&mut self, name: &str) {
+        let started = Instant::now();
+        let address = self.node(name).address.clone();
+        let path = if name.starts_with("api") || name.starts_with("search") { "readyz" } else { "metrics" };
+        loop {
+            let up = match name {
+                "log" => tokio::net::TcpStream::connect(&address).await.is_ok(),
+                _ => reqwest::get(format!("http://{address}/{path}"))
+                    .await
+                    .is_ok_and(|answer| answer.status().is_success()),
+            };
+            if up {
+                return;
+            }
+            assert!(
+                started.elapsed() < Duration::from_mins(1),
+                "{name} is not up:\n{}",
+                self.output_of(name)
+            );
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+
+    fn node(&self, name: &str) -> &Node {
+        self.nodes.iter().find(|node| node.name == name).unwrap()
+    }
+
+    pub fn address(&self, name: &str) -> String {
+        format!("http://{}", self.node(name).address)
+    }
+
+    /// Somebody without an account, at one of the processes.
+    pub fn stranger(&self, name: &str) -> Person {
+        Person::stranger(&self.address(name))
+    }
+
+    fn output(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.output"))
+    }
+
+    /// What a process has said.
+    pub fn output_of(&self, name: &str) -> String {
+        std::fs::read_to_string(self.output(name)).unwrap_or_default()
+    }
+
+    pub fn log_database(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.folder.path().join("log/events.sqlite")).unwrap()
+    }
+
+    fn bank_file(&self) -> PathBuf {
+        self.folder.path().join("bank.sqlite")
+    }
+
+    pub fn bank(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.bank_file()).unwrap()
+    }
+}
