@@ -62,7 +62,7 @@ pub(super) fn route(recorded: &Recorded) -> Result<Option<(OrderId, Routed)>, Un
 }
 
 fn read<E: DomainEvent>(recorded: &Recorded) -> Result<E, UnreadableEvent> {
-    E::from_json(&recorded.event_type, recorded.metadata().schema_version.max(1), &recorded.data)
+    E::from_json(&recorded.event_type, recorded.schema_version(), &recorded.data)
 }
 
 fn cart(id: &str, event: CartEvent) -> Option<(OrderId, Routed)> {

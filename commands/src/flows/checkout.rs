@@ -197,7 +197,7 @@ pub(crate) async fn checked_out(market: &Market, cart: CartId) -> Result<Option<
         .transpose()
         .map_err(|error| error.to_string())?;
     let Some(last) = last else { return Ok(None) };
-    let version = last.metadata().schema_version.max(1);
+    let version = last.schema_version();
     match CartEvent::from_json(&last.event_type, version, &last.data).map_err(|error| error.to_string())? {
         CartEvent::CartCheckedOut(checkout) => Ok(Some(checkout)),
         _ => Ok(None),

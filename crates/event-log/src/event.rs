@@ -119,6 +119,20 @@ pub struct Metadata {
 }
 
 impl Recorded {
+    /// Version of the shape of `data`, without reading the rest of the envelope.
+    pub fn schema_version(&self) -> u32 {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Shape {
+            schema_version: u32,
+        }
+        let version = match self.metadata.parsed.get() {
+            Some(metadata) => metadata.schema_version,
+            None => serde_json::from_slice::<Shape>(&self.metadata.json).unwrap_or_default().schema_version,
+        };
+        version.max(1)
+    }
+
     /// What the envelope says; an event of a stranger without one reads as the default.
     pub fn metadata(&self) -> &Metadata {
         self.metadata.parsed.get_or_init(|| serde_json::from_slice(&self.metadata.json).unwrap_or_default())

@@ -115,8 +115,7 @@ pub(crate) async fn follow_accounts(
     let since = Some(Revocations::horizon(market.clock.now()));
     follow(&market, filter, since, stop, |event| {
         let Ok(account) = event.stream.id().parse::<AccountId>() else { return };
-        match AccountEvent::from_json(&event.event_type, event.metadata().schema_version.max(1), &event.data)
-        {
+        match AccountEvent::from_json(&event.event_type, event.schema_version(), &event.data) {
             Ok(AccountEvent::AccountReinstated(_)) => revocations.reinstate(account),
             // Also if it cannot be read: then it is newer than this program, and better taken seriously.
             _ => revocations.revoke(account, event.recorded_at),

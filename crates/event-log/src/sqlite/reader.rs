@@ -5,6 +5,7 @@
 //! last is being consumed; the first page of one stream is small enough to be read in place.
 
 use std::{
+    collections::VecDeque,
     fmt::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -31,11 +32,20 @@ const IN_PLACE: usize = 64;
 /// Connections that are kept open.
 const IDLE: usize = 8;
 
+/// Pages of the whole log that are read at once.
+const AHEAD: usize = 2;
+
 pub(super) struct Reader {
     path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<Session>>,
     /// Rows of `kinds` by number, from 1 on. Rows are only ever added.
     kinds: RwLock<Arc<Vec<Kind>>>,
+}
+
+/// A connection with the names of streams it has met lately.
+struct Session {
+    connection: Connection,
+    names: Names,
 }
 
 #[derive(Clone)]
@@ -78,16 +88,26 @@ impl Reader {
     }
 
     fn with<R>(&self, work: impl FnOnce(&Connection) -> Result<R, ReadError>) -> Result<R, ReadError> {
+        self.with_names(|connection, _| work(connection))
+    }
+
+    fn with_names<R>(
+        &self,
+        work: impl FnOnce(&Connection, &mut Names) -> Result<R, ReadError>,
+    ) -> Result<R, ReadError> {
         let pooled = self.idle.lock().pop();
-        let connection = match pooled {
-            Some(connection) => connection,
-            None => schema::open_reader(&self.path).map_err(failed)?,
+        let mut session = match pooled {
+            Some(session) => session,
+            None => Session {
+                connection: schema::open_reader(&self.path).map_err(failed)?,
+                names: Names::default(),
+            },
         };
         // A connection that failed is not used again.
-        let result = work(&connection)?;
+        let result = work(&session.connection, &mut session.names)?;
         let mut idle = self.idle.lock();
         if idle.len() < IDLE {
-            idle.push(connection);
+            idle.push(session);
         }
         Ok(result)
     }
@@ -130,7 +150,7 @@ impl Reader {
             let mut full = false;
             while !full {
                 let Some(row) = rows.next().map_err(failed)? else { break };
-                full = decoder.push(row, Some(stream))? || decoder.events.len() == limit;
+                full = decoder.push(row, stream.clone())? || decoder.events.len() == limit;
             }
             let covered = decoder.events.last().map(|event| event.revision);
             Ok(Page { events: decoder.events, covered, more: full })
@@ -145,7 +165,7 @@ impl Reader {
         direction: Direction,
         limit: usize,
     ) -> Result<Page, ReadError> {
-        self.with(|connection| {
+        self.with_names(|connection, names| {
             // The head is read first: everything up to it, and every kind of it, is visible to the queries that follow.
             let Some(head) = head(connection)? else { return Ok(Page::EMPTY) };
             let from = match direction {
@@ -169,7 +189,7 @@ impl Reader {
                 Direction::Backward => (from.saturating_sub(span), from, "DESC"),
             };
             let sql = format!(
-                "SELECT {COLUMNS}, e.stream_id, s.name FROM event_rows e LEFT JOIN stream_rows s ON s.id = e.stream_id
+                "SELECT {COLUMNS}, e.stream_id FROM event_rows e
                  WHERE e.position BETWEEN ?1 AND ?2{condition} ORDER BY e.position {order} LIMIT ?3"
             );
             let mut decoder = Decoder::new(self, connection);
@@ -178,7 +198,8 @@ impl Reader {
             let mut full = false;
             while !full {
                 let Some(row) = rows.next().map_err(failed)? else { break };
-                full = decoder.push(row, None)? || decoder.events.len() == limit;
+                let stream = names.find(connection, row.get(8).map_err(failed)?)?;
+                full = decoder.push(row, stream)? || decoder.events.len() == limit;
             }
             let covered = match (decoder.events.last(), direction) {
                 (Some(last), _) if full => last.position,
@@ -222,7 +243,7 @@ impl Reader {
         let mut full = false;
         while !full {
             let Some(row) = rows.next().map_err(failed)? else { break };
-            full = decoder.push(row, Some(stream))? || decoder.events.len() == limit;
+            full = decoder.push(row, stream.clone())? || decoder.events.len() == limit;
         }
         // Events may have come since the head was read; they are covered too.
         let covered = match (decoder.events.last(), direction) {
@@ -331,54 +352,58 @@ fn revision_at(
 
 const COLUMNS: &str = "e.position, e.revision, e.kind_id, e.recorded_at, e.id, e.hash, e.data, e.metadata";
 
-/// Makes events of rows of [`COLUMNS`], followed by the number and the name of the stream if it is not given.
-struct Decoder<'a> {
-    reader: &'a Reader,
-    connection: &'a Connection,
-    kinds: Arc<Vec<Kind>>,
-    /// Names of streams, each at its number modulo [`STREAMS`].
-    streams: Vec<Option<(i64, StreamName)>>,
-    events: Vec<Arc<Recorded>>,
-    bytes: usize,
-}
+/// Names of streams, each at its number modulo [`STREAMS`]: most events are of a stream that was met shortly before.
+#[derive(Default)]
+struct Names(Vec<Option<(i64, StreamName)>>);
 
-const STREAMS: usize = 256;
+const STREAMS: usize = 4_096;
 
-impl<'a> Decoder<'a> {
-    fn new(reader: &'a Reader, connection: &'a Connection) -> Self {
-        let kinds = Arc::clone(&reader.kinds.read());
-        Self { reader, connection, kinds, streams: Vec::new(), events: Vec::new(), bytes: 0 }
-    }
-
-    /// Takes a row; says whether the page has become big.
-    fn push(&mut self, row: &Row<'_>, stream: Option<&StreamName>) -> Result<bool, ReadError> {
-        let kind = row.get::<_, i64>(2).map_err(failed)?;
-        let event_type = self.event_type(kind)?;
-        let stream = match stream {
-            Some(stream) => stream.clone(),
-            None => self.stream(row).map_err(failed)?,
-        };
-        let event = decode(row, stream, event_type).map_err(failed)?;
-        self.bytes += event.data.len() + event.metadata.len();
-        self.events.push(Arc::new(event));
-        Ok(self.bytes >= PAGE_BYTES)
-    }
-
-    /// The name of the row's stream; events of one stream that stand near each other share it.
-    fn stream(&mut self, row: &Row<'_>) -> rusqlite::Result<StreamName> {
-        let id: i64 = row.get(8)?;
-        if self.streams.is_empty() {
-            self.streams.resize(STREAMS, None);
+impl Names {
+    fn find(&mut self, connection: &Connection, id: i64) -> Result<StreamName, ReadError> {
+        if self.0.is_empty() {
+            self.0.resize(STREAMS, None);
         }
-        let place = &mut self.streams[id as usize % STREAMS];
+        let place = &mut self.0[id as usize % STREAMS];
         if let Some((known, name)) = place
             && *known == id
         {
             return Ok(name.clone());
         }
-        let name = StreamName::stored(row.get_ref(9)?.as_str()?);
+        let name = connection
+            .prepare_cached("SELECT name FROM stream_rows WHERE id = ?1")
+            .and_then(|mut statement| {
+                statement.query_row([id], |row| Ok(StreamName::stored(row.get_ref(0)?.as_str()?))).optional()
+            })
+            .map_err(failed)?
+            .ok_or_else(|| ReadError::Corrupt("the name of an event's stream is missing".into()))?;
         *place = Some((id, name.clone()));
         Ok(name)
+    }
+}
+
+/// Makes events of rows of [`COLUMNS`].
+struct Decoder<'a> {
+    reader: &'a Reader,
+    connection: &'a Connection,
+    kinds: Arc<Vec<Kind>>,
+    events: Vec<Arc<Recorded>>,
+    bytes: usize,
+}
+
+impl<'a> Decoder<'a> {
+    fn new(reader: &'a Reader, connection: &'a Connection) -> Self {
+        let kinds = Arc::clone(&reader.kinds.read());
+        Self { reader, connection, kinds, events: Vec::new(), bytes: 0 }
+    }
+
+    /// Takes a row; says whether the page has become big.
+    fn push(&mut self, row: &Row<'_>, stream: StreamName) -> Result<bool, ReadError> {
+        let kind = row.get::<_, i64>(2).map_err(failed)?;
+        let event_type = self.event_type(kind)?;
+        let event = decode(row, stream, event_type).map_err(failed)?;
+        self.bytes += event.data.len() + event.metadata.len();
+        self.events.push(Arc::new(event));
+        Ok(self.bytes >= PAGE_BYTES)
     }
 
     fn event_type(&mut self, kind: i64) -> Result<Arc<str>, ReadError> {
@@ -464,24 +489,49 @@ pub(super) fn all(
     direction: Direction,
     limit: usize,
 ) -> EventStream {
+    // Without a filter it is known where a page will end, so the next ones need not wait for it.
+    let ahead = if direction == Direction::Forward && filter == Filter::all() { AHEAD } else { 1 };
     let filter = Arc::new(filter);
-    let page = move |reader: &Arc<Reader>, from: Position, limit: usize| {
+    let read = move |from: Position, count: usize| {
         let filter = Arc::clone(&filter);
-        blocking(reader, move |reader| reader.page(from, &filter, direction, limit.min(PAGE)))
+        blocking(&reader, move |reader| reader.page(from, &filter, direction, count))
     };
     Box::pin(try_stream! {
         let mut left = limit;
-        let mut following = (limit > 0).then(|| page(&reader, from, left));
-        while let Some(current) = following {
-            let current = current.await.map_err(interrupted)??;
-            left -= current.events.len();
-            following = current.covered
-                .filter(|_| current.more && left > 0)
-                .and_then(|covered| next(covered, direction))
-                .map(|from| page(&reader, from, left));
-            for event in current.events {
+        let mut next_from = Some(from);
+        let mut under_way: VecDeque<Asked> = VecDeque::new();
+        let mut events = Vec::new();
+        loop {
+            while let Some(from) = next_from.filter(|_| under_way.len() < ahead) {
+                let asked: usize = under_way.iter().map(|asked| asked.count).sum();
+                let count = (left - asked).min(PAGE);
+                if count == 0 {
+                    break;
+                }
+                next_from = from.checked_add(count as Position).filter(|_| ahead > 1);
+                under_way.push_back(Asked { count, end: next_from, page: read(from, count) });
+            }
+            for event in std::mem::take(&mut events) {
                 yield event;
             }
+            let Some(asked) = under_way.pop_front() else { return };
+            let page = asked.page.await.map_err(interrupted)??;
+            left -= page.events.len();
+            let end = page.covered.filter(|_| page.more && left > 0).and_then(|covered| next(covered, direction));
+            if end.is_none() || end != asked.end {
+                // It ended elsewhere than was expected: what was asked for beyond it is not what follows.
+                under_way.clear();
+                next_from = end;
+            }
+            events = page.events;
         }
     })
+}
+
+/// A page that is being read.
+struct Asked {
+    count: usize,
+    /// Where the next one begins if this one is full.
+    end: Option<Position>,
+    page: JoinHandle<Result<Page, ReadError>>,
 }

@@ -111,6 +111,6 @@ fn decode(event: &Recorded) -> Result<(), UnreadableEvent> {
 }
 
 fn read<D: Decider>(event: &Recorded) -> Result<(), UnreadableEvent> {
-    let version = event.metadata().schema_version.max(1);
+    let version = event.schema_version();
     D::Event::from_json(&event.event_type, version, &event.data).map(drop)
 }

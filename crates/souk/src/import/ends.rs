@@ -95,9 +95,7 @@ fn read(event: &Recorded) -> Option<(OrderId, End)> {
     if event.stream.category() != "order" {
         return Some((order, End::Parked));
     }
-    match OrderEvent::from_json(&event.event_type, event.metadata().schema_version.max(1), &event.data)
-        .ok()?
-    {
+    match OrderEvent::from_json(&event.event_type, event.schema_version(), &event.data).ok()? {
         OrderEvent::OrderCompleted(_) => Some((order, End::Completed)),
         OrderEvent::OrderCancelled(event) => Some((order, End::Cancelled(name(event.reason)))),
         _ => None,

@@ -84,7 +84,7 @@ async fn in_log(market: &Market, outcome: &Outcome) -> anyhow::Result<Found> {
         if !outcome.orders.contains_key(&order) {
             continue;
         }
-        match OrderEvent::from_json(&event.event_type, event.metadata().schema_version.max(1), &event.data)? {
+        match OrderEvent::from_json(&event.event_type, event.schema_version(), &event.data)? {
             OrderEvent::OrderPlaced(OrderPlaced { lines, total, .. }) => {
                 let sum: i64 =
                     lines.iter().map(|line| line.unit_price.amount * i64::from(line.quantity)).sum();
