@@ -12,11 +12,13 @@ use std::{
 
 use anyhow::ensure;
 use clap::Args;
+use futures::StreamExt;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use souk_commands::clock::fresh_id;
-use souk_event_log::{EventLog, Expected, NewEvent, SqliteLog, StreamName, sqlite::Options};
-use tokio::task::JoinSet;
+use souk_event_log::{EventLog, Expected, Filter, Message, NewEvent, SqliteLog, StreamName, sqlite::Options};
+use tokio::{sync::mpsc, task::JoinSet};
+use uuid::Uuid;
 
 use super::{
     report::{Conditions, Latency, histogram, record},
@@ -29,6 +31,9 @@ pub(crate) struct LogArgs {
     /// Who append at the same time, each waiting for its append before the next
     #[arg(long, env = "SOUK_BENCH_WRITERS", value_name = "N", default_value_t = 256)]
     writers: usize,
+    /// Events of a stream before its writer begins another; a market's streams have some ten
+    #[arg(long, env = "SOUK_BENCH_STREAM_EVENTS", value_name = "N", default_value_t = 10)]
+    stream_events: u64,
     /// Bytes of an event's data
     #[arg(long, env = "SOUK_BENCH_EVENT_BYTES", value_name = "BYTES", default_value_t = 400)]
     event_bytes: usize,
@@ -45,14 +50,17 @@ pub(crate) struct LogArgs {
 struct Report {
     bench: &'static str,
     writers: usize,
+    stream_events: u64,
     event_bytes: usize,
     seconds: f64,
-    /// Each writer on a stream of its own.
+    /// Each writer on streams of its own.
     many_streams: Appends,
     /// All writers on one stream.
     one_stream: Appends,
     /// One writer alone.
     alone: Appends,
+    /// Milliseconds from when a lone writer is answered until a subscriber has the event.
+    live_delivery_ms: Latency,
     bare_sqlite: Bare,
     /// Milliseconds of a write of the same bytes with `fdatasync`.
     bare_sync_ms: Latency,
@@ -81,11 +89,13 @@ struct Bare {
 
 pub(crate) async fn run(args: LogArgs) -> anyhow::Result<()> {
     ensure!(args.writers > 0, "--writers is above zero");
+    ensure!(args.stream_events > 0, "--stream-events is above zero");
     let folder = tempfile::Builder::new().prefix("souk-bench-").tempdir_in(place())?;
-    eprintln!("four measurements of {} s each", args.duration.as_secs_f64());
+    eprintln!("five measurements of {} s each", args.duration.as_secs_f64());
     let many_streams = appends(&folder.path().join("many.sqlite"), args.writers, false, &args).await?;
     let one_stream = appends(&folder.path().join("one.sqlite"), args.writers, true, &args).await?;
     let alone = appends(&folder.path().join("alone.sqlite"), 1, false, &args).await?;
+    let live_delivery_ms = live(&folder.path().join("live.sqlite"), &args).await?;
     let batch = (many_streams.batch.round() as usize).max(1);
     let (place, bytes, time) = (folder.path().to_owned(), args.event_bytes, args.duration);
     let (bare_sqlite, bare_sync) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
@@ -96,6 +106,7 @@ pub(crate) async fn run(args: LogArgs) -> anyhow::Result<()> {
     let report = Report {
         bench: "log",
         writers: args.writers,
+        stream_events: args.stream_events,
         event_bytes: args.event_bytes,
         seconds: args.duration.as_secs_f64(),
         many_streams_to_bare_sqlite: many_streams.per_second / bare_sqlite.per_second,
@@ -104,6 +115,7 @@ pub(crate) async fn run(args: LogArgs) -> anyhow::Result<()> {
         many_streams,
         one_stream,
         alone,
+        live_delivery_ms,
         bare_sqlite,
         bare_sync_ms: bare_sync,
         conditions: Conditions::of_this_machine(Some(folder.path()), "the embedded log alone".to_owned()),
@@ -117,13 +129,16 @@ async fn appends(path: &Path, writers: usize, one_stream: bool, args: &LogArgs) 
     let from = Instant::now();
     let to = from + args.duration;
     let mut running = JoinSet::new();
-    for writer in 0..writers {
+    for _ in 0..writers {
         let log = Arc::clone(&log);
-        let stream = StreamName::new("bench", if one_stream { 0 } else { writer });
-        let bytes = args.event_bytes;
+        let (bytes, stream_events) = (args.event_bytes, args.stream_events);
         running.spawn(async move {
             let mut took = histogram();
+            let mut stream = StreamName::new("bench", 0);
             while Instant::now() < to {
+                if !one_stream && took.len().is_multiple_of(stream_events) {
+                    stream = new_stream();
+                }
                 let began = Instant::now();
                 log.append(&stream, Expected::Any, vec![event(bytes)]).await?;
                 record(&mut took, began.elapsed());
@@ -143,6 +158,45 @@ async fn appends(path: &Path, writers: usize, one_stream: bool, args: &LogArgs) 
         latency_ms: Latency::of(&all),
         batch: all.len() as f64 / transactions as f64,
     })
+}
+
+/// Named as most streams of a market are: by an id that is derived, and so in no order.
+fn new_stream() -> StreamName {
+    StreamName::new("bench", Uuid::new_v5(&Uuid::NAMESPACE_OID, fresh_id().as_bytes()))
+}
+
+/// One writer, one subscriber.
+async fn live(path: &Path, args: &LogArgs) -> anyhow::Result<Latency> {
+    let log = SqliteLog::open(path, Options::default())?;
+    let mut messages = log.subscribe(None, Filter::all());
+    let (answered, mut answers) = mpsc::unbounded_channel();
+    let (to, bytes) = (Instant::now() + args.duration, args.event_bytes);
+    let writing = tokio::spawn(async move {
+        let stream = new_stream();
+        while Instant::now() < to {
+            log.append(&stream, Expected::Any, vec![event(bytes)]).await?;
+            let _ = answered.send(Instant::now());
+        }
+        anyhow::Ok(log)
+    });
+    let reading = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while let Some(Ok(message)) = messages.next().await {
+            if let Message::Event(_) = message {
+                seen.push(Instant::now());
+            }
+        }
+        seen
+    });
+    // The subscription ends with the log.
+    drop(writing.await??);
+    let mut took = histogram();
+    for seen in reading.await? {
+        // The last answers may not have been sent when their events were seen.
+        let Some(answered) = answers.recv().await else { break };
+        record(&mut took, seen.saturating_duration_since(answered));
+    }
+    Ok(Latency::of(&took))
 }
 
 fn event(bytes: usize) -> NewEvent {
@@ -211,8 +265,8 @@ impl Report {
             return Ok(());
         }
         println!(
-            "durable appends of one event of {} bytes, {} writers, {:.0} s each",
-            self.event_bytes, self.writers, self.seconds
+            "durable appends of one event of {} bytes, {} writers, {} events a stream, {:.0} s each",
+            self.event_bytes, self.writers, self.stream_events, self.seconds
         );
         println!();
         println!(
@@ -234,6 +288,8 @@ impl Report {
         println!("{:<24}{:>12}{batch:>10}", "bare SQLite", grouped(per_second.round() as u64));
         let Latency { p50, p99, max, .. } = &self.bare_sync_ms;
         println!("{:<24}{:>12}{:>10}{p50:>10.2}{p99:>10.2}{max:>10.2}", "bare write and sync", "", "");
+        let Latency { p50, p99, max, .. } = &self.live_delivery_ms;
+        println!("{:<24}{:>12}{:>10}{p50:>10.2}{p99:>10.2}{max:>10.2}", "answered to delivered", "", "");
         println!();
         println!("many streams / bare SQLite {:>8.2}", self.many_streams_to_bare_sqlite);
         println!("one stream / many streams  {:>8.2}", self.one_stream_to_many);
