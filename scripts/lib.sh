@@ -93,6 +93,24 @@ ensure_compiler() {
     have cc || install_packages "a C compiler" build-essential "gcc" "build-base" base-devel gcc gcc
 }
 
+# A Python with what tests/python/requirements.txt names, in a folder of the build; $PYTHON is where it is.
+ensure_python() {
+    if ! have python3 || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        install_packages Python "python3 python3-venv" python3 python3 python python3 python3
+    fi
+    python=${CARGO_TARGET_DIR:-$ROOT/target}/python
+    PYTHON=$python/bin/python
+    wanted=$ROOT/tests/python/requirements.txt
+    if cmp -s "$wanted" "$python/requirements.txt"; then
+        return 0
+    fi
+    say "Python packages go into $python"
+    rm -rf "$python"
+    python3 -m venv "$python" >&2 &&
+        "$PYTHON" -m pip install --quiet --disable-pip-version-check --requirement "$wanted" >&2 &&
+        cp "$wanted" "$python/requirements.txt"
+}
+
 ensure_rust() {
     # A toolchain that was only just installed is not on the path yet.
     if ! have cargo && [ -f "$HOME/.cargo/env" ]; then

@@ -10,4 +10,4 @@ mod server;
 
 pub use fleet::Fleet;
 pub use people::{Answer, Person, address, card, item, money};
-pub use server::{Server, binary, traversable};
+pub use server::{Server, binary, free_address, traversable};

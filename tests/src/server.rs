@@ -215,7 +215,8 @@ impl Server {
     }
 }
 
-pub(crate) fn free_address() -> String {
+/// Where nobody listens at the moment.
+pub fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }

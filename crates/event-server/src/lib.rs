@@ -23,14 +23,12 @@ pub mod wire;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use souk_event_log::{Clock, EventLog};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
-use access::Gate;
 pub use access::{Access, Authenticator, CannotTell, Rights};
 use service::Service;
-use streams::Streams;
 use wire::{
     gossip::gossip_server::GossipServer,
     persistent_subscriptions::persistent_subscriptions_server::PersistentSubscriptionsServer,
@@ -84,15 +82,7 @@ pub async fn serve(
     listener: TcpListener,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let service = Service::new(
-        Gate::new(options.access, options.allow_append),
-        Streams::new(log, options.protected, Arc::clone(&options.clock)),
-        options.clock,
-        Arc::new(Semaphore::new(options.subscriptions)),
-        Arc::new(Semaphore::new(options.reads)),
-        options.patience,
-        stop.clone(),
-    );
+    let service = Service::new(log, options, stop.clone());
     let [stream_window, connection_window] = WINDOWS;
     Server::builder()
         .http2_keepalive_interval(Some(PING))

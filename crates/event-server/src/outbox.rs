@@ -114,7 +114,10 @@ async fn pump(source: impl Stream<Item = Result<ReadResp, Refusal>>, outbox: Out
         };
         let message = match next {
             Some(Ok(message)) => message,
-            Some(Err(refusal)) => return outbox.end(refusal),
+            Some(Err(refusal)) => {
+                refusal.note("Read");
+                return outbox.end(refusal);
+            }
             None => return,
         };
         let is_event = matches!(message.content, Some(Content::Event(_)));

@@ -83,6 +83,21 @@ impl Refusal {
         }
     }
 
+    /// Logs what an operator may have to look at.
+    pub(crate) fn note(&self, call: &'static str) {
+        match self {
+            Self::Damaged(error) => tracing::error!(call, error, "the log cannot be served"),
+            Self::Unavailable(error) | Self::Unknown(error) => tracing::warn!(call, error, "not served"),
+            Self::Conflict { .. }
+            | Self::StreamDeleted(_)
+            | Self::TooLarge
+            | Self::Invalid(_)
+            | Self::Unauthenticated(_)
+            | Self::Denied(_)
+            | Self::Busy(_) => {}
+        }
+    }
+
     /// As a batch append is answered.
     pub(crate) fn in_batch(&self) -> rpc::Status {
         use wrong_expected_version::{Current, Expected};

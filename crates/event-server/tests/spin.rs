@@ -38,7 +38,7 @@ impl Streams for Curt {
     async fn read(&self, request: Request<ReadReq>) -> Result<Response<Self::ReadStream>, Status> {
         let options = request.into_inner().options.unwrap();
         let mut answers = Vec::new();
-        if matches!(options.count_option, Some(CountOption::Subscription(_))) {
+        if matches!(options.count_option, Some(CountOption::Subscription(()))) {
             self.0.fetch_add(1, Ordering::Relaxed);
             let confirmation = Confirmation { subscription_id: "1".into() };
             answers.push(Ok(ReadResp { content: Some(Content::Confirmation(confirmation)) }));

@@ -2,10 +2,14 @@
 //! use it is told by Souk's accounts: analysts and admins read. The one who appends is no account, but the credential that
 //! the processes of one market share.
 
-use std::{collections::BTreeSet, fmt, io::Write, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow, collections::BTreeSet, fmt, io::Write, net::SocketAddr, str::FromStr, sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use async_trait::async_trait;
+use percent_encoding::percent_decode_str;
 use souk_commands::{Market, checkout::Checkout, clock::Clock, flows::accounts};
 use souk_domain::{
     Decider,
@@ -76,11 +80,12 @@ impl FromStr for Credential {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (user, password) = text.split_once(':').ok_or("expected USER:PASSWORD")?;
-        if user.is_empty() || user.contains('@') {
-            return Err("the user has a name, without an @".to_owned());
-        }
-        if password.len() < 16 {
-            return Err("the password has 16 characters at least".to_owned());
+        // Both go into addresses, and clients do not agree on how anything else is written there.
+        let plain =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+        if user.is_empty() || password.len() < 16 || !plain(user) || !plain(password) {
+            let hint = "a name and 16 characters at least, of letters, digits, `-`, `.`, `_` and `~`";
+            return Err(format!("expected USER:PASSWORD, {hint}"));
         }
         Ok(Self { user: user.to_owned(), password: blake3::hash(password.as_bytes()) })
     }
@@ -211,11 +216,22 @@ impl Authenticator for Accounts {
             let same = service.password == blake3::hash(password.as_bytes());
             return Ok(same.then_some(Rights { read: true, append: true }));
         }
-        let account = self.market.vault.verify_password(user, password).await.map_err(cannot_tell)?;
+        let (user, password) = unescaped(user, password);
+        let account = self.market.vault.verify_password(&user, &password).await.map_err(cannot_tell)?;
         let Some(account) = account else { return Ok(None) };
         let state = accounts::find(&self.market, account).await.map_err(cannot_tell)?.value;
         let read = [Role::Analyst, Role::Admin].iter().any(|role| state.roles.contains(role));
         Ok((state.standing == Standing::Active).then_some(Rights { read, append: false }))
+    }
+}
+
+/// Some clients send user and password as they are written in their address, `ana%40example.com`: an account's name has an
+/// @, so they show.
+fn unescaped<'a>(user: &'a str, password: &'a str) -> (Cow<'a, str>, Cow<'a, str>) {
+    let decoded = |text: &'a str| percent_decode_str(text).decode_utf8();
+    match (decoded(user), decoded(password)) {
+        (Ok(name), Ok(password)) if !user.contains('@') && name.contains('@') => (name, password),
+        _ => (user.into(), password.into()),
     }
 }
 
@@ -231,8 +247,28 @@ mod tests {
     fn a_credential_is_a_user_and_a_long_password() {
         let credential: Credential = "roles:0123456789abcdef".parse().unwrap();
         assert!(!format!("{credential:?}").contains("0123"));
-        for wrong in ["", "roles", ":0123456789abcdef", "roles:short", "a@b:0123456789abcdef"] {
+        for wrong in [
+            "",
+            "roles",
+            ":0123456789abcdef",
+            "roles:short",
+            "a@b:0123456789abcdef",
+            "roles:0123456789abcde/",
+        ] {
             assert!(wrong.parse::<Credential>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_clients_leave_escaped_is_told_from_what_is_meant() {
+        for (sent, meant) in [
+            (("ana%40example.com", "a%20b%2B"), ("ana@example.com", "a b+")),
+            (("ana@example.com", "100%25"), ("ana@example.com", "100%25")),
+            (("roles", "a%20b"), ("roles", "a%20b")),
+            (("ana%40example.com", "%ff"), ("ana%40example.com", "%ff")),
+        ] {
+            let (user, password) = unescaped(sent.0, sent.1);
+            assert_eq!((&*user, &*password), meant);
         }
     }
 

@@ -1,6 +1,9 @@
 //! Appends. A conflict is an answer, not a refusal.
 
+use std::sync::Arc;
+
 use souk_event_log::{Appended, NewEvent, Revision, StreamName};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Status, Streaming};
 
 use super::{MAX_APPEND, Service, missing, target};
@@ -17,21 +20,38 @@ use crate::{
     },
 };
 
-/// Events of one append, up to the largest.
-#[derive(Default)]
+/// Events of one append, up to the largest, and within what all appends together may hold.
 pub(super) struct Proposal {
     pub(super) events: Vec<NewEvent>,
     pub(super) bytes: usize,
+    room: Arc<Semaphore>,
+    held: Option<OwnedSemaphorePermit>,
 }
 
 impl Proposal {
+    /// The room is in KiB.
+    pub(super) fn new(room: &Arc<Semaphore>) -> Self {
+        Self { events: Vec::new(), bytes: 0, room: Arc::clone(room), held: None }
+    }
+
     pub(super) fn add(&mut self, message: ProposedMessage) -> Result<(), Refusal> {
-        self.bytes += message.data.len() + message.custom_metadata.len();
+        let bytes = message.data.len() + message.custom_metadata.len();
+        self.bytes += bytes;
         if self.bytes > MAX_APPEND {
             return Err(Refusal::TooLarge);
         }
+        let room = Arc::clone(&self.room).try_acquire_many_owned((bytes >> 10) as u32 + 1);
+        let room = room.map_err(|_| Refusal::Unavailable("too much is being appended at once".into()))?;
+        match &mut self.held {
+            Some(held) => held.merge(room),
+            None => self.held = Some(room),
+        }
         self.events.push(store(message)?);
         Ok(())
+    }
+
+    pub(super) fn take(&mut self) -> Vec<NewEvent> {
+        std::mem::take(&mut self.events)
     }
 }
 
@@ -45,14 +65,14 @@ impl Service {
             return Err(missing("options, the first message of an append,"));
         };
         let (stream, expectation) = target(options)?;
-        let mut proposal = Proposal::default();
+        let mut proposal = Proposal::new(&self.0.appends);
         while let Some(content) = next(&mut messages).await? {
             let Content::ProposedMessage(message) = content else {
                 return Err(Refusal::Invalid("an append has options once, at its beginning".into()));
             };
             proposal.add(message)?;
         }
-        let result = match append(&self.0.streams, &stream, expectation, proposal.events).await {
+        let result = match append(&self.0.streams, &stream, expectation, proposal.take()).await {
             Ok(success) => Outcome::Success(success),
             Err(Refusal::Conflict { actual, .. }) => {
                 Outcome::WrongExpectedVersion(conflict(expectation, actual))

@@ -54,6 +54,7 @@ impl Service {
         let (answers, taken) = mpsc::unbounded_channel();
         let batch = Batch {
             streams: Arc::clone(&self.0.streams),
+            appends: Arc::clone(&self.0.appends),
             pending: HashMap::new(),
             room: Arc::new(Semaphore::new(UNITS)),
             answers,
@@ -65,6 +66,8 @@ impl Service {
 
 struct Batch {
     streams: Arc<Streams>,
+    /// What all appends of the server may hold.
+    appends: Arc<Semaphore>,
     pending: HashMap<Uuid, Pending>,
     room: Arc<Semaphore>,
     answers: mpsc::UnboundedSender<Answer>,
@@ -107,7 +110,7 @@ impl Batch {
             let identifier = options.stream_identifier.clone();
             match target(options) {
                 Ok((stream, expectation)) if self.pending.len() < PENDING => {
-                    let proposal = Proposal::default();
+                    let proposal = Proposal::new(&self.appends);
                     self.pending.insert(id, Pending { stream, expectation, proposal });
                 }
                 Ok(_) => return Err(Refusal::Busy("too many appends have begun and not ended".into())),
@@ -119,7 +122,7 @@ impl Batch {
                         stream_identifier: Some(identifier.unwrap_or_default()),
                         expected: None,
                     };
-                    let _ = self.answers.send((Ok(answer), None));
+                    self.refuse(answer).await;
                 }
             }
         }
@@ -127,13 +130,13 @@ impl Batch {
         let Some(mut pending) = self.pending.remove(&id) else { return Ok(()) };
         for message in proposed_messages {
             if let Err(refusal) = pending.proposal.add(message) {
-                let _ = self.answers.send((Ok(pending.answer(id, Err(refusal))), None));
+                self.refuse(pending.answer(id, Err(refusal))).await;
                 return Ok(());
             }
         }
         let held: usize = self.pending.values().map(|pending| pending.proposal.bytes).sum();
         if held + pending.proposal.bytes > MAX_APPEND {
-            let _ = self.answers.send((Ok(pending.answer(id, Err(Refusal::TooLarge))), None));
+            self.refuse(pending.answer(id, Err(Refusal::TooLarge))).await;
         } else if is_final {
             self.append(id, pending).await;
         } else {
@@ -142,10 +145,16 @@ impl Batch {
         Ok(())
     }
 
+    async fn refuse(&self, answer: BatchAppendResp) {
+        if let Ok(room) = Arc::clone(&self.room).acquire_owned().await {
+            let _ = self.answers.send((Ok(answer), Some(room)));
+        }
+    }
+
     async fn append(&self, id: Uuid, mut pending: Pending) {
         let units = pending.proposal.bytes / UNIT + 1;
         let Ok(room) = Arc::clone(&self.room).acquire_many_owned(units as u32).await else { return };
-        let events = std::mem::take(&mut pending.proposal.events);
+        let events = pending.proposal.take();
         let admitted = self.streams.admit(&pending.stream, pending.expectation, &events).await;
         let admitted = match admitted {
             Ok(admitted) => admitted,
@@ -170,7 +179,10 @@ impl Pending {
     fn answer(&self, id: Uuid, result: Result<Success, Refusal>) -> BatchAppendResp {
         let result = match result {
             Ok(success) => Outcome::Success(success),
-            Err(refusal) => Outcome::Error(refusal.in_batch()),
+            Err(refusal) => {
+                refusal.note("BatchAppend");
+                Outcome::Error(refusal.in_batch())
+            }
         };
         BatchAppendResp {
             correlation_id: Some(text(id)),

@@ -15,7 +15,7 @@ use std::{
 };
 
 use metrics::{Gauge, counter, gauge};
-use souk_event_log::{Clock, StreamName};
+use souk_event_log::{Clock, EventLog, StreamName};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -25,6 +25,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use uuid::Uuid;
 
 use crate::{
+    Options,
     access::{Gate, Wanted},
     codec::{self, Ids},
     outbox::{Answers, Terms, deliver},
@@ -32,13 +33,15 @@ use crate::{
     streams::{Expectation, Streams},
     wire::streams::{
         AppendReq, AppendResp, BatchAppendReq, DeleteReq, DeleteResp, ReadReq, Target, delete_resp,
-        read_req::{Options, options::CountOption, uuid_option},
+        read_req::{Options as ReadOptions, options::CountOption, uuid_option},
         streams_server, target,
     },
 };
 
 /// Bytes that one append may hold, over all its events.
 pub(crate) const MAX_APPEND: usize = 16 << 20;
+/// KiB that all appends under way may hold.
+const ALL_APPENDS: usize = 256 << 10;
 /// How long a read waits for others to end.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -51,6 +54,7 @@ struct Inner {
     clock: Clock,
     subscriptions: Arc<Semaphore>,
     reads: Arc<Semaphore>,
+    appends: Arc<Semaphore>,
     patience: Duration,
     stop: CancellationToken,
     /// Subscriptions so far, for their ids.
@@ -58,17 +62,20 @@ struct Inner {
 }
 
 impl Service {
-    pub(crate) fn new(
-        gate: Gate,
-        streams: Streams,
-        clock: Clock,
-        subscriptions: Arc<Semaphore>,
-        reads: Arc<Semaphore>,
-        patience: Duration,
-        stop: CancellationToken,
-    ) -> Self {
-        let (streams, subscribed) = (Arc::new(streams), AtomicU64::new(0));
-        Self(Arc::new(Inner { gate, streams, clock, subscriptions, reads, patience, stop, subscribed }))
+    pub(crate) fn new(log: Arc<dyn EventLog>, options: Options, stop: CancellationToken) -> Self {
+        let gate = Gate::new(options.access, options.allow_append);
+        let streams = Streams::new(log, options.protected, Arc::clone(&options.clock));
+        Self(Arc::new(Inner {
+            gate,
+            streams: Arc::new(streams),
+            clock: options.clock,
+            subscriptions: Arc::new(Semaphore::new(options.subscriptions)),
+            reads: Arc::new(Semaphore::new(options.reads)),
+            appends: Arc::new(Semaphore::new(ALL_APPENDS)),
+            patience: options.patience,
+            stop,
+            subscribed: AtomicU64::new(0),
+        }))
     }
 
     /// What is asked for, if whoever asks may.
@@ -91,7 +98,7 @@ impl Service {
         }
     }
 
-    async fn read(&self, options: Options, count: u64, ids: Ids) -> Result<Answers, Refusal> {
+    async fn read(&self, options: ReadOptions, count: u64, ids: Ids) -> Result<Answers, Refusal> {
         let permit = timeout(READ_PATIENCE, Arc::clone(&self.0.reads).acquire_owned()).await;
         let Ok(Ok(permit)) = permit else {
             return Err(Refusal::Unavailable("too many reads are under way: try again".into()));
@@ -101,7 +108,7 @@ impl Service {
         Ok(deliver(source, terms(permit)))
     }
 
-    async fn subscribe(&self, options: Options, ids: Ids) -> Result<Answers, Refusal> {
+    async fn subscribe(&self, options: ReadOptions, ids: Ids) -> Result<Answers, Refusal> {
         let permit = Arc::clone(&self.0.subscriptions).try_acquire_owned();
         let permit = permit
             .map_err(|_| Refusal::Busy("too many subscriptions are open on this event server".to_owned()))?;
@@ -184,6 +191,9 @@ impl streams_server::Streams for Service {
 
 /// Makes the answer, and counts the call by how it was answered.
 fn counted<T>(call: &'static str, result: Result<T, Refusal>) -> Result<Response<T>, Status> {
+    if let Err(refusal) = &result {
+        refusal.note(call);
+    }
     let result = result.map(Response::new).map_err(Status::from);
     let code = result.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
     counter!("souk_event_server_calls_total", "call" => call, "code" => format!("{code:?}")).increment(1);

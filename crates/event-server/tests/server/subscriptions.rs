@@ -138,7 +138,7 @@ async fn a_server_that_stops_ends_subscriptions_so_that_clients_come_again() {
     hear(&mut everything, 3).await;
     hear(&mut one, 3).await;
     drop(client);
-    let (_, everything, one) = tokio::join!(server.stop(), next(&mut everything), next(&mut one));
+    let ((), everything, one) = tokio::join!(server.stop(), next(&mut everything), next(&mut one));
     assert_eq!(everything.unwrap_err().code(), Code::Unavailable);
     assert_eq!(one.unwrap_err().code(), Code::Unavailable);
 }
