@@ -15,7 +15,9 @@ mod filter;
 mod id;
 #[cfg(feature = "kurrentdb")]
 pub mod kurrentdb;
+mod line;
 pub mod memory;
+mod moment;
 mod port;
 pub mod sqlite;
 
@@ -28,7 +30,9 @@ pub use filter::Filter;
 pub use id::event_id;
 #[cfg(feature = "kurrentdb")]
 pub use kurrentdb::KurrentLog;
+pub use line::{EventLine, json_text, line};
 pub use memory::MemoryLog;
+pub use moment::{At, NoMoment};
 pub use port::{
     AppendError, Appended, Direction, EventLog, EventStream, Expected, Message, ReadError, Subscription,
 };

@@ -110,7 +110,7 @@ async fn events_and_streams_are_readable_with_any_tool() {
     let recorded = text("2023-11-14T22:13:20.000005Z");
     let first = rows(&tool, "SELECT * FROM events WHERE position = 0").remove(0);
     assert_eq!(
-        first[..16],
+        first[..18],
         [
             Value::Integer(0),
             text("order-a-b"),
@@ -123,6 +123,8 @@ async fn events_and_streams_are_readable_with_any_tool() {
             text("2010-12-01T08:26:00Z"),
             Value::Integer(1_700_000_000_000_005),
             text("import"),
+            Value::Integer(1599),
+            text("USD"),
             text("c"),
             text("d"),
             text("e"),
@@ -132,7 +134,7 @@ async fn events_and_streams_are_readable_with_any_tool() {
             ),
         ]
     );
-    assert_eq!(first[16], text("0189aaaa-bbbb-7ccc-8ddd-eeeeffff0001"));
+    assert_eq!(first[18], text("0189aaaa-bbbb-7ccc-8ddd-eeeeffff0001"));
     let totals = rows(&tool, "SELECT json_extract(data, '$.total.amount') FROM events ORDER BY position");
     assert_eq!(totals, [[Value::Integer(1599)], [Value::Null], [Value::Null]]);
     let foreign = "SELECT category, stream_id, version, occurred_at, actor, data, metadata FROM events WHERE position = 1";

@@ -14,9 +14,8 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt};
-use serde::Serialize;
-use serde_json::value::RawValue;
-use souk_event_log::{Direction, EventLog, Filter, Message, Position, Recorded, StreamName};
+use serde_json::Value;
+use souk_event_log::{Direction, EventLine, EventLog, Filter, Message, Position, StreamName, line};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
@@ -26,7 +25,7 @@ use crate::{
     Api,
     answer::positioned,
     auth::Reader,
-    extract::{LastEventId, Params, hex, wants_event_stream},
+    extract::{LastEventId, Params, wants_event_stream},
     problem::{Kind, Problem, ProblemBody},
     tracking::KEEP_ALIVE,
 };
@@ -36,17 +35,17 @@ const LARGEST: i64 = 10_000;
 /// Lines are sent in pieces of about so many bytes.
 const PIECE: usize = 64 << 10;
 
-/// An event with its envelope.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Event)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Envelope<'a> {
+/// An event with its envelope: what [`souk_event_log::EventLine`] writes.
+#[derive(ToSchema)]
+#[schema(as = Event, rename_all = "camelCase")]
+#[expect(dead_code, reason = "it is there to be described")]
+pub(crate) struct Envelope {
     position: Position,
-    stream: &'a str,
+    stream: String,
     revision: u64,
     id: Uuid,
-    #[serde(rename = "type")]
-    event_type: &'a str,
+    #[schema(rename = "type")]
+    event_type: String,
     /// Of the shape of `data`.
     version: u32,
     recorded_at: DateTime<Utc>,
@@ -54,36 +53,12 @@ pub(crate) struct Envelope<'a> {
     correlation_id: Option<Uuid>,
     causation_id: Option<Uuid>,
     command_id: Option<Uuid>,
-    actor: Option<&'a str>,
+    actor: Option<String>,
+    /// As docs/events.md tells of the type. What another program appended and is no JSON is a string of base64.
     #[schema(value_type = Object)]
-    data: &'a RawValue,
+    data: Value,
     /// BLAKE3, chained to the event before.
     hash: Option<String>,
-}
-
-/// One line, without its end. `None` of data that is no JSON, which Souk never writes.
-fn line(event: &Recorded) -> Option<String> {
-    let metadata = event.metadata();
-    let envelope = Envelope {
-        position: event.position,
-        stream: event.stream.as_str(),
-        revision: event.revision,
-        id: event.id,
-        event_type: &event.event_type,
-        version: metadata.schema_version.max(1),
-        recorded_at: event.recorded_at,
-        occurred_at: metadata.occurred_at.unwrap_or(event.recorded_at),
-        correlation_id: metadata.correlation_id,
-        causation_id: metadata.causation_id,
-        command_id: metadata.command_id,
-        actor: metadata.actor.as_deref(),
-        data: serde_json::from_slice(&event.data).ok()?,
-        hash: event.hash.as_ref().map(|hash| hex(hash)),
-    };
-    // Raw JSON keeps its white space, and a line has no end within.
-    serde_json::to_string(&envelope)
-        .ok()
-        .map(|line| if line.contains('\n') { line.replace(['\n', '\r'], " ") } else { line })
 }
 
 /// Read the log. Answers NDJSON, one event a line; with `Accept: text/event-stream` it goes on live, and takes up again
@@ -142,16 +117,11 @@ fn filter(params: &mut Params) -> Filter {
 /// A failure in the middle breaks the connection off, so that nobody takes a part for the whole.
 fn lines(mut events: souk_event_log::EventStream) -> impl Stream<Item = io::Result<Bytes>> {
     stream! {
-        let mut piece = String::new();
+        let mut piece = Vec::new();
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
-                    let Some(line) = line(&event) else {
-                        yield Err(io::Error::other(format!("event {} is no JSON", event.position)));
-                        return;
-                    };
-                    piece.push_str(&line);
-                    piece.push('\n');
+                    EventLine::from(&*event).write(&mut piece);
                 }
                 Err(error) => {
                     tracing::error!(%error, "the log broke off while it was read");
@@ -188,9 +158,12 @@ fn live(
             };
             match message {
                 Some(Ok(Message::Event(event))) => {
-                    let Some(line) = line(&event) else { return };
                     left -= 1;
-                    yield Ok(Event::default().id(event.position.to_string()).event(&*event.event_type).data(line));
+                    let line = line(&event);
+                    yield Ok(Event::default()
+                        .id(event.position.to_string())
+                        .event(&*event.event_type)
+                        .data(line.trim_end()));
                 }
                 Some(Ok(Message::Checkpoint(_) | Message::CaughtUp)) => {}
                 Some(Err(error)) => {
@@ -205,36 +178,29 @@ fn live(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use utoipa::PartialSchema;
+
     use super::*;
 
-    fn recorded(data: &str) -> Recorded {
-        Recorded {
-            id: Uuid::from_u128(1),
-            stream: StreamName::new("item", "x"),
-            revision: 2,
-            position: 7,
-            event_type: "ItemListed".into(),
-            recorded_at: DateTime::from_timestamp(0, 0).unwrap(),
-            data: data.into(),
-            metadata:
-                br#"{"schemaVersion":3,"actor":"import","occurredAt":"1999-01-01T00:00:00Z"}"#.to_vec().into(),
-            hash: Some([255; 32]),
-        }
-    }
-
     #[test]
-    fn an_event_is_one_line_with_its_envelope() {
-        let text = line(&recorded("{\n  \"a\": 1\n}")).unwrap();
-        assert!(!text.contains('\n'));
-        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(json["position"], 7);
-        assert_eq!(json["type"], "ItemListed");
-        assert_eq!(json["version"], 3);
-        assert_eq!(json["occurredAt"], "1999-01-01T00:00:00Z");
-        assert_eq!(json["correlationId"], serde_json::Value::Null);
-        assert_eq!(json["data"], serde_json::json!({ "a": 1 }));
-        assert_eq!(json["hash"], "ff".repeat(32));
-        assert_eq!(line(&recorded("not json")), None);
+    fn the_description_names_what_is_written() {
+        let event = souk_event_log::Recorded {
+            id: Uuid::nil(),
+            stream: StreamName::new("item", "x"),
+            revision: 0,
+            position: 0,
+            event_type: "ItemListed".into(),
+            recorded_at: DateTime::UNIX_EPOCH,
+            data: b"{}".to_vec(),
+            metadata: Vec::new().into(),
+            hash: None,
+        };
+        let written: BTreeMap<String, Value> = serde_json::from_str(&line(&event)).unwrap();
+        let described = serde_json::to_value(Envelope::schema()).unwrap();
+        let described: Vec<_> = described["properties"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(described.into_iter().collect::<BTreeSet<_>>(), written.into_keys().collect());
     }
 
     #[test]

@@ -59,17 +59,22 @@ CREATE VIEW events AS
            coalesce(nullif(json_extract(e.envelope, '$.schemaVersion'), 0), 1) AS version,
            e.recorded_at, coalesce(json_extract(e.envelope, '$.occurredAt'), e.recorded_at) AS occurred_at, e.recorded_us,
            json_extract(e.envelope, '$.actor') AS actor,
+           coalesce(json_extract(e.document, '$.total.amount'), json_extract(e.document, '$.amount.amount'),
+                    json_extract(e.document, '$.price.amount')) AS amount,
+           coalesce(json_extract(e.document, '$.total.currency'), json_extract(e.document, '$.amount.currency'),
+                    json_extract(e.document, '$.price.currency')) AS currency,
            json_extract(e.envelope, '$.correlationId') AS correlation_id,
            json_extract(e.envelope, '$.causationId') AS causation_id,
            json_extract(e.envelope, '$.commandId') AS command_id,
-           CASE WHEN json_valid(CAST(e.data AS TEXT)) THEN CAST(e.data AS TEXT) ELSE json_quote(lower(hex(e.data))) END AS data,
+           coalesce(e.document, json_quote(lower(hex(e.data)))) AS data,
            coalesce(e.envelope, json_quote(lower(hex(e.metadata)))) AS metadata,
            lower(printf('%s-%s-%s-%s-%s', substr(hex(e.id), 1, 8), substr(hex(e.id), 9, 4), substr(hex(e.id), 13, 4),
                         substr(hex(e.id), 17, 4), substr(hex(e.id), 21))) AS id,
            lower(hex(e.hash)) AS hash
-    FROM (SELECT position, stream_id, revision, kind_id, data, metadata, id, hash, recorded_at AS recorded_us,
+    FROM (SELECT position, stream_id, revision, kind_id, id, hash, data, metadata, recorded_at AS recorded_us,
                  strftime('%Y-%m-%dT%H:%M:%S', recorded_at / 1000000, 'unixepoch')
                      || printf('.%06dZ', recorded_at % 1000000) AS recorded_at,
+                 CASE WHEN json_valid(CAST(data AS TEXT)) THEN CAST(data AS TEXT) END AS document,
                  CASE WHEN json_valid(CAST(metadata AS TEXT)) THEN CAST(metadata AS TEXT) END AS envelope
           FROM event_rows) e
     JOIN stream_rows s ON s.id = e.stream_id

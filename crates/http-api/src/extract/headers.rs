@@ -111,7 +111,7 @@ fn write_sorted(value: &Value, text: &mut Vec<u8>) {
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
         .iter()

@@ -7,6 +7,6 @@ mod params;
 mod path;
 
 pub(crate) use body::{Body, MaybeBody};
-pub(crate) use headers::{CommandHead, IfMatch, LastEventId, MinPosition, Prefer, hex, wants_event_stream};
+pub(crate) use headers::{CommandHead, IfMatch, LastEventId, MinPosition, Prefer, wants_event_stream};
 pub(crate) use params::Params;
 pub(crate) use path::PathId;
