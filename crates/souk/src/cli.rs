@@ -1,10 +1,12 @@
 //! The command line: what can be asked of the program, and who answers it. Each flag also has a variable in the
 //! environment. Usage errors end with status 2, which is clap's own.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Duration};
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::sys::stat::Mode;
+use souk_event_log::At;
 
 use crate::{
     account, bench,
@@ -207,24 +209,17 @@ pub(crate) enum EventsCommand {
         #[arg(long, env = "SOUK_JSON")]
         json: bool,
     },
-    /// Writes events as NDJSON, all of them if not told otherwise
-    Export {
-        #[command(flatten)]
-        filter: FilterArgs,
-        /// Begins with the event at this position
-        #[arg(long, env = "SOUK_FROM", value_name = "POSITION", default_value_t = 0)]
-        from: u64,
-        /// Where to; a name that ends in .gz is compressed. Without one: standard output
-        #[arg(long, short, env = "SOUK_OUTPUT", value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
+    /// Writes events into a file or a folder, all of them if not told otherwise
+    ///
+    /// What is appended after it began is not exported.
+    Export(ExportArgs),
     /// Shows what the events of one stream add up to
     State {
         /// `order-…`, `inventory-…`, `account-…`
         stream: String,
         /// As of then: a time (`2026-11-22T08:00:00Z`), by when the log had taken it, or a position
-        #[arg(long, env = "SOUK_AT", value_name = "TIME|POSITION", value_parser = events::At::parse)]
-        at: Option<events::At>,
+        #[arg(long, env = "SOUK_AT", value_name = "TIME|POSITION")]
+        at: Option<At>,
     },
     /// Tells the story of one stream: when, who, what, and what led to it
     History {
@@ -266,6 +261,48 @@ pub(crate) struct FilterArgs {
     /// Of these types: OrderPlaced, StockReserved, …
     #[arg(long = "type", env = "SOUK_TYPE", value_name = "TYPE", value_delimiter = ',')]
     pub(crate) event_type: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+
+    /// Begins with the event at this position
+    #[arg(long, env = "SOUK_FROM", value_name = "POSITION", default_value_t = 0)]
+    pub(crate) from: u64,
+
+    /// Ends with the event at this position
+    #[arg(long, env = "SOUK_TO", value_name = "POSITION")]
+    pub(crate) to: Option<u64>,
+
+    /// Events that the log took then or later: `2026-11-22T08:00:00Z`, or a day, which begins at midnight UTC
+    #[arg(long, env = "SOUK_SINCE", value_name = "TIME", value_parser = events::time)]
+    pub(crate) since: Option<DateTime<Utc>>,
+
+    /// Events that the log took before then
+    #[arg(long, env = "SOUK_UNTIL", value_name = "TIME", value_parser = events::time)]
+    pub(crate) until: Option<DateTime<Utc>>,
+
+    /// Without one, what the end of the output's name says, or NDJSON
+    #[arg(long, env = "SOUK_FORMAT", value_enum)]
+    pub(crate) format: Option<events::Format>,
+
+    /// Makes the output a folder with one for each day in it
+    #[arg(long, env = "SOUK_PARTITION", value_enum, requires = "output")]
+    pub(crate) partition: Option<events::Partition>,
+
+    /// Holds so many events in memory, and writes them, at once
+    #[arg(long, env = "SOUK_CHUNK", value_name = "EVENTS", default_value_t = NonZeroUsize::new(1 << 16).unwrap_or(NonZeroUsize::MIN))]
+    pub(crate) chunk: NonZeroUsize,
+
+    /// Goes on where an export with the same options was interrupted, without a gap or a double
+    #[arg(long, env = "SOUK_RESUME", requires = "output")]
+    pub(crate) resume: bool,
+
+    /// Where to; NDJSON and CSV under a name that ends in .gz are compressed. Without one: standard output
+    #[arg(long, short, env = "SOUK_OUTPUT", value_name = "FILE|FOLDER")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -406,6 +443,17 @@ mod tests {
             &["events", "read"],
             &["events", "tail"],
             &["events", "export"],
+            &[
+                "events",
+                "export",
+                "--partition",
+                "day",
+                "--output",
+                "folder",
+                "--resume",
+                "--since",
+                "2026-11-22",
+            ],
             &["events", "state", "order-1"],
             &["events", "verify"],
             &["events", "serve"],

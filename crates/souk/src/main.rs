@@ -10,7 +10,6 @@ mod data_dir;
 mod demo;
 mod event_server;
 mod events;
-mod history;
 mod import;
 mod lease;
 mod proc;
