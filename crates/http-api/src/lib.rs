@@ -20,6 +20,7 @@ mod items;
 mod observe;
 mod openapi;
 mod orders;
+mod past;
 pub mod problem;
 mod search;
 mod seller;
@@ -74,6 +75,8 @@ pub struct Settings {
     pub max_tracking_streams: usize,
     /// Searches that work at the same time; others wait for their turn.
     pub max_searches: usize,
+    /// Looks into the past that work at the same time, each over whole streams; others wait for their turn.
+    pub max_replays: usize,
 }
 
 impl Default for Settings {
@@ -84,6 +87,7 @@ impl Default for Settings {
             max_event_streams: 64,
             max_tracking_streams: 20_000,
             max_searches: 2 * processors,
+            max_replays: processors,
         }
     }
 }
@@ -101,6 +105,7 @@ pub struct Api {
     hub: Arc<Hub>,
     in_flight: InFlight,
     searches: Semaphore,
+    replays: Semaphore,
     event_streams: Arc<Semaphore>,
     tracking_streams: Arc<Semaphore>,
     commands: TaskTracker,
@@ -128,6 +133,7 @@ impl Api {
             hub,
             in_flight: InFlight::default(),
             searches: Semaphore::new(settings.max_searches),
+            replays: Semaphore::new(settings.max_replays),
             event_streams: Arc::new(Semaphore::new(settings.max_event_streams)),
             tracking_streams: Arc::new(Semaphore::new(settings.max_tracking_streams)),
             settings,

@@ -31,9 +31,10 @@ use uuid::Uuid;
 use crate::{
     Api,
     answer::{self, OrderPage, SHORT_PATIENCE, acknowledged},
-    auth::{BuyerOrAdmin, Person, Trader},
+    auth::{BuyerOrAdmin, Person, Trader, Witness},
     checkout::AddressBody,
     extract::{CommandHead, MaybeBody, MinPosition, Params, PathId},
+    past,
     problem::{Kind, Problem, ProblemBody},
     validation::MoneyBody,
 };
@@ -301,32 +302,49 @@ pub(crate) fn named<T: for<'a> Deserialize<'a>>(name: &str) -> Option<T> {
     serde_json::from_value(name.into()).ok()
 }
 
-/// One order.
+/// One order; with `at`, as it was then, which analysts may ask for, too.
 #[utoipa::path(get, path = "/v1/orders/{orderId}", tag = "Orders", security(("bearer" = [])),
-    params(("orderId" = Uuid, Path), ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = OrderBody), (status = 401, body = ProblemBody),
-        (status = 404, body = ProblemBody), (status = 503, body = ProblemBody)))]
+    params(("orderId" = Uuid, Path), ("Souk-Min-Position" = Option<u64>, Header),
+        ("at" = Option<String>, Query, description = "As of then: a position, or a time as in RFC 3339.")),
+    responses((status = 200, body = OrderBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody),
+        (status = 404, body = ProblemBody), (status = 422, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(crate) async fn show(
-    Trader(person): Trader,
+    Witness(person): Witness,
     State(api): State<Arc<Api>>,
     PathId(order): PathId<OrderId>,
     MinPosition(min): MinPosition,
+    mut params: Params,
 ) -> Result<Json<OrderBody>, Problem> {
-    api.see(&[answer::view::ORDERS], min).await?;
-    let order = find(&api, order).await?.ok_or_else(|| Problem::not_found("order"))?;
-    let ship_to = order.ship_to.clone();
-    let body = if person.account == order.buyer_id {
-        OrderBody::whole(order)
-    } else if person.is(Role::Admin) {
-        OrderBody::with_buyer(order)
+    let at = past::at(&api, &mut params).await?;
+    params.finish()?;
+    let found = if let Some(at) = at {
+        let _turn = api.replays.acquire().await.map_err(Problem::internal)?;
+        past::order(&api, order, at).await?
     } else {
-        let part = part_of(order, person.account).ok_or_else(|| Problem::not_found("order"))?;
-        let booked = part.shipments.iter().any(|shipment| is_booked(shipment.status));
-        return Ok(Json(
-            OrderBody::whole(part).without_payment().addressed(&api, booked.then_some(&ship_to)).await?,
-        ));
+        person.require(&[Role::Buyer, Role::Seller, Role::Admin])?;
+        api.see(&[answer::view::ORDERS], min).await?;
+        find(&api, order).await?
     };
-    Ok(Json(body.addressed(&api, Some(&ship_to)).await?))
+    let order = found.ok_or_else(|| Problem::not_found("order"))?;
+    Ok(Json(seen_by(&api, &person, order).await?))
+}
+
+/// As much of the order as is the person's business.
+async fn seen_by(api: &Api, person: &Person, order: OrderView) -> Result<OrderBody, Problem> {
+    let ship_to = order.ship_to.clone();
+    if person.account == order.buyer_id {
+        return OrderBody::whole(order).addressed(api, Some(&ship_to)).await;
+    }
+    if person.is(Role::Admin) {
+        return OrderBody::with_buyer(order).addressed(api, Some(&ship_to)).await;
+    }
+    // What analysts read in the log: everything but what is sealed there.
+    if person.is(Role::Analyst) {
+        return Ok(OrderBody::with_buyer(order));
+    }
+    let part = part_of(order, person.account).ok_or_else(|| Problem::not_found("order"))?;
+    let booked = part.shipments.iter().any(|shipment| is_booked(shipment.status));
+    OrderBody::whole(part).without_payment().addressed(api, booked.then_some(&ship_to)).await
 }
 
 /// A seller's lines and shipment, and what they come to; `None` if nothing of it is his.

@@ -34,9 +34,9 @@ impl Person {
         self.roles.contains(&role)
     }
 
-    fn require(self, roles: &[Role]) -> Result<Self, Problem> {
+    pub(crate) fn require(&self, roles: &[Role]) -> Result<(), Problem> {
         if roles.iter().any(|role| self.is(*role)) {
-            return Ok(self);
+            return Ok(());
         }
         let names: Vec<_> = roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
         Err(Problem::new(Kind::Forbidden).detail(format_args!("This takes the role {}.", names.join(" or "))))
@@ -90,7 +90,9 @@ macro_rules! role {
             type Rejection = Problem;
 
             async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
-                Person::from_request_parts(parts, api).await?.require(&[$(Role::$role),+]).map(Self)
+                let person = Person::from_request_parts(parts, api).await?;
+                person.require(&[$(Role::$role),+])?;
+                Ok(Self(person))
             }
         }
     };
@@ -108,4 +110,8 @@ role!(
 role!(
     /// Who may see orders.
     Trader: Buyer | Seller | Admin
+);
+role!(
+    /// Who may see how orders were.
+    Witness: Buyer | Seller | Admin | Analyst
 );

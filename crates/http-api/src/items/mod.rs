@@ -19,20 +19,19 @@ use souk_commands::flows::{
     revision,
 };
 use souk_domain::{ItemId, Sku, account::Role, item::ItemState};
+use souk_event_log::At;
 use souk_projections::catalogue::{self, ItemRow};
 use utoipa::ToSchema;
 
-pub(crate) use self::body::{ItemBody, stock_of};
-use self::{
-    body::{Stock, complete},
-    request::ItemRequest,
-};
+pub(crate) use self::body::{ItemBody, Stock, stock_of};
+use self::{body::complete, request::ItemRequest};
 use crate::{
     Api,
     answer::{SHORT_PATIENCE, acknowledged, positioned, view},
     auth::{Person, Seller, SellerOrAdmin, Visitor},
     checkout::header_value,
-    extract::{Body, CommandHead, IfMatch, MaybeBody, MinPosition, PathId},
+    extract::{Body, CommandHead, IfMatch, MaybeBody, MinPosition, Params, PathId},
+    past,
     problem::{Kind, Problem, ProblemBody},
     validation::{self, Validation, line},
 };
@@ -177,17 +176,25 @@ impl StockRequest {
     }
 }
 
-/// One item.
+/// One item; with `at`, as it was then, for who may see it now.
 #[utoipa::path(get, path = "/v1/items/{itemId}", tag = "Catalogue",
-    params(("itemId" = Uuid, Path), ("If-None-Match" = Option<String>, Header), ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = ItemBody), (status = 304), (status = 404, body = ProblemBody), (status = 503, body = ProblemBody)))]
+    params(("itemId" = Uuid, Path), ("If-None-Match" = Option<String>, Header), ("Souk-Min-Position" = Option<u64>, Header),
+        ("at" = Option<String>, Query, description = "As of then: a position, or a time as in RFC 3339.")),
+    responses((status = 200, body = ItemBody), (status = 304), (status = 404, body = ProblemBody),
+        (status = 422, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(crate) async fn show(
     Visitor(visitor): Visitor,
     State(api): State<Arc<Api>>,
     PathId(item): PathId<ItemId>,
     MinPosition(min): MinPosition,
     headers: HeaderMap,
+    mut params: Params,
 ) -> Result<Response, Problem> {
+    let at = past::at(&api, &mut params).await?;
+    params.finish()?;
+    if let Some(at) = at {
+        return Ok(Json(as_of(&api, visitor.as_ref(), item, at).await?).into_response());
+    }
     api.see(&[view::CATALOGUE, view::STOCK], min).await?;
     let row = catalogue::item(&api.pool, item).await?;
     let mine = |row: &ItemRow| {
@@ -215,6 +222,24 @@ pub(crate) async fn show(
     response.headers_mut().insert(header::ETAG, header_value(&tag)?);
     response.headers_mut().insert(header::CACHE_CONTROL, header_value("private, no-cache")?);
     Ok(response)
+}
+
+/// Whoever may see an item may see how it was, but not when it was off the market; its seller, admins and analysts may.
+async fn as_of(api: &Api, visitor: Option<&Person>, item: ItemId, at: At) -> Result<ItemBody, Problem> {
+    let missing = || Problem::not_found("item");
+    let _turn = api.replays.acquire().await.map_err(Problem::internal)?;
+    let now = api.market.aggregates.items.read(item, ItemState::clone).await?.value.ok_or_else(missing)?;
+    let inside = visitor.is_some_and(|person| {
+        person.account == now.seller_id || person.is(Role::Admin) || person.is(Role::Analyst)
+    });
+    if now.withdrawn && !inside {
+        return Err(missing());
+    }
+    let (row, stock) = past::item(api, item, at).await?.ok_or_else(missing)?;
+    if row.listing.withdrawn && !inside {
+        return Err(missing());
+    }
+    Ok(ItemBody::new(row, &stock, inside))
 }
 
 /// For its seller, and for who was told of an item that is not in the view yet: what the view says when it has seen what

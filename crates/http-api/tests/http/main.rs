@@ -6,4 +6,5 @@ mod boundary;
 mod catalogue;
 mod operators;
 mod orders;
+mod past;
 mod support;
