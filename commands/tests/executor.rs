@@ -12,7 +12,7 @@ use souk_domain::{
     inventory::{InventoryCommand, InventoryError, InventoryState},
     testing::examples::{ITEM, SELLER, order_id, sku, sku_id},
 };
-use souk_event_log::{EventLog, MemoryLog, SqliteLog, memory::Fault};
+use souk_event_log::{EventLog, Expected, MemoryLog, NewEvent, SqliteLog, StreamName, memory::Fault};
 use uuid::Uuid;
 
 fn clock() -> Clock {
@@ -215,4 +215,28 @@ fn snapshot_revision(path: &Path) -> u64 {
     let state: Vec<u8> = file.query_row("SELECT state FROM snapshots", [], |row| row.get(0)).unwrap();
     let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
     state["head"]["revision"].as_u64().unwrap()
+}
+
+/// A program of yesterday on the log of one of today.
+#[tokio::test]
+async fn a_stream_with_an_event_of_tomorrow_is_neither_read_nor_written() {
+    for (event_type, version) in [("StockReceived", 99), ("StockTeleported", 1)] {
+        let log = memory();
+        over(&log).inventory.execute(mug(), receive(5), &context(1)).await.unwrap();
+        let stream = StreamName::new("inventory", mug());
+        let newer = NewEvent {
+            id: Uuid::from_u128(9),
+            event_type: event_type.into(),
+            data: b"{}".to_vec(),
+            metadata: format!(r#"{{"schemaVersion":{version}}}"#).into(),
+        };
+        let appended = log.append(&stream, Expected::Exact(0), vec![newer]).await.unwrap();
+        let aggregates = over(&log);
+        let refused =
+            aggregates.inventory.execute(mug(), reserve(order_id(1)), &context(2)).await.unwrap_err();
+        let ExecuteError::Unreadable(message) = refused else { panic!("{refused:?}") };
+        assert!(message.contains(event_type) && message.contains("upgrade"), "{message}");
+        assert!(aggregates.inventory.read(mug(), |_| ()).await.is_err());
+        assert_eq!(log.head().await.unwrap(), Some(appended.position), "nothing was appended");
+    }
 }

@@ -18,10 +18,11 @@ pub(crate) fn read<E: DomainEvent>(event: &Recorded) -> Result<(E, DateTime<Utc>
 
 /// Refuses an event that is newer than this program, without reading it.
 pub(crate) fn check<E: DomainEvent>(event: &Recorded) -> Result<(), ApplyError> {
-    if E::TYPES.iter().any(|(name, _)| *name == &*event.event_type) {
+    let version = event.metadata().schema_version;
+    if E::TYPES.iter().any(|(name, current)| *name == &*event.event_type && version <= *current) {
         return Ok(());
     }
-    Err(ApplyError::event(event, "its type is newer than this program: upgrade it"))
+    Err(ApplyError::event(event, "it is newer than this program: upgrade it"))
 }
 
 /// The id in the name of the event's stream.
@@ -50,7 +51,35 @@ pub(crate) fn without_nul(json: &[u8]) -> Cow<'_, [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use souk_domain::item::ItemEvent;
+    use souk_event_log::StreamName;
+    use uuid::Uuid;
+
     use super::*;
+
+    #[test]
+    fn an_event_of_tomorrow_is_refused_whether_it_is_read_or_not() {
+        let recorded = |event_type: &str, version: u32| Recorded {
+            id: Uuid::nil(),
+            stream: StreamName::new("item", Uuid::nil()),
+            revision: 0,
+            position: 7,
+            event_type: event_type.into(),
+            recorded_at: DateTime::UNIX_EPOCH,
+            data: b"{}".to_vec(),
+            metadata: format!(r#"{{"schemaVersion":{version}}}"#).into_bytes().into(),
+            hash: None,
+        };
+        for known in [recorded("ItemRelisted", 1), recorded("ItemRelisted", 0)] {
+            assert!(check::<ItemEvent>(&known).is_ok() && read::<ItemEvent>(&known).is_ok());
+        }
+        for newer in [recorded("ItemRelisted", 2), recorded("ItemTeleported", 1)] {
+            for refused in [check::<ItemEvent>(&newer).unwrap_err(), read::<ItemEvent>(&newer).unwrap_err()] {
+                let message = refused.to_string();
+                assert!(message.contains("event 7") && message.contains("upgrade"), "{message}");
+            }
+        }
+    }
 
     #[test]
     fn nul_is_replaced_where_it_is_one() {
