@@ -14,6 +14,7 @@ use nix::{
 };
 use serde_json::Value;
 use souk_local_postgres::{TestDatabase, TestPostgres};
+use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -46,16 +47,23 @@ impl Server {
     }
 
     pub async fn with(script: &str, arguments: &[&str]) -> Self {
-        let mut server = Self {
-            folder: tempfile::tempdir().unwrap(),
-            database: TestPostgres::shared().await.database().await,
-            script: script.into(),
-            arguments: arguments.iter().map(ToString::to_string).collect(),
-            process: None,
-            address: String::new(),
-        };
+        let mut server = Self::unstarted().await;
+        server.script = script.into();
+        server.arguments = arguments.iter().map(ToString::to_string).collect();
         server.resume().await;
         server
+    }
+
+    /// Without any data yet; [`Self::resume`] starts it.
+    pub async fn unstarted() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            database: TestPostgres::shared().await.database().await,
+            script: "{}".into(),
+            arguments: Vec::new(),
+            process: None,
+            address: String::new(),
+        }
     }
 
     /// Starts it on the data it has.
@@ -202,6 +210,11 @@ impl Server {
             );
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
+    }
+
+    /// Its PostgreSQL.
+    pub async fn pool(&self) -> PgPool {
+        self.database.pool().await
     }
 
     /// The event log, opened as any SQLite tool may.

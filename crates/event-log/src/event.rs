@@ -37,8 +37,8 @@ impl StreamName {
         Ok(Self(name.into()))
     }
 
-    /// Takes a name as an adapter stored it.
-    pub(crate) fn stored(name: &str) -> Self {
+    /// Takes a name as an adapter, or a backup, stored it.
+    pub fn stored(name: &str) -> Self {
         Self(name.into())
     }
 

@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 use souk_event_log::At;
 
 use crate::{
-    account, bench,
+    account, backup, bench,
     config::{Config, ConfigError, EventLogChoice, Role, duration},
     demo, event_server, events, import, serve, telemetry, views,
 };
@@ -86,6 +86,17 @@ pub(crate) enum Command {
     /// The event log, for analysts
     #[command(subcommand)]
     Events(EventsCommand),
+    /// Copies event log, vault and the sandbox's bank while the market runs. Into the same place again: only what is new
+    Backup(BackupArgs),
+    /// Fills an empty data directory from a backup
+    Restore {
+        /// The folder, or s3://bucket/prefix
+        #[arg(value_name = "FROM")]
+        from: String,
+        /// Leave the vault that is in the database as it is, but for what the log says of accounts
+        #[arg(long, env = "SOUK_KEEP_VAULT")]
+        keep_vault: bool,
+    },
     /// The views that are built from the event log
     #[command(subcommand)]
     Views(ViewsCommand),
@@ -120,6 +131,15 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "SOUK_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) drain_timeout: Duration,
 
+    /// Where the head of the event log is kept now and then, for `souk events verify --anchors`: a folder, or
+    /// s3://bucket/prefix
+    #[arg(long, env = "SOUK_ANCHOR", value_name = "TARGET")]
+    pub(crate) anchor: Option<String>,
+
+    /// How often
+    #[arg(long, env = "SOUK_ANCHOR_EVERY", value_name = "TIME", default_value = "5m", value_parser = duration)]
+    pub(crate) anchor_every: Duration,
+
     /// Where the event server listens: the log, for clients of KurrentDB. Without it there is none
     #[arg(long, env = "SOUK_EVENT_SERVER_LISTEN", value_name = "ADDRESS")]
     pub(crate) event_server_listen: Option<SocketAddr>,
@@ -138,6 +158,21 @@ pub(crate) struct EventServerArgs {
     /// Who may append to the event server: the processes of this market
     #[arg(long, env = "SOUK_EVENT_SERVER_CREDENTIAL", value_name = "USER:PASSWORD", hide_env_values = true)]
     pub(crate) event_server_credential: Option<event_server::Credential>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// A folder, or s3://bucket/prefix (endpoint, region and credentials from the variables AWS_…)
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+
+    /// Goes on: what is appended is in the backup within a second. Until SIGINT or SIGTERM
+    #[arg(long, env = "SOUK_FOLLOW")]
+    pub(crate) follow: bool,
+
+    /// How often the whole vault is copied while following; what events say of accounts is copied with the events
+    #[arg(long, env = "SOUK_VAULT_EVERY", value_name = "TIME", default_value = "10m", value_parser = duration)]
+    pub(crate) vault_every: Duration,
 }
 
 #[derive(Debug, Subcommand)]
@@ -247,6 +282,15 @@ pub(crate) enum EventsCommand {
         /// Begins with the event at this position
         #[arg(long, env = "SOUK_FROM", value_name = "POSITION", default_value_t = 0)]
         from: u64,
+        /// Checks, too, that the log still holds what was anchored there: a folder, or s3://bucket/prefix
+        #[arg(long, env = "SOUK_ANCHORS", value_name = "TARGET")]
+        anchors: Option<String>,
+    },
+    /// Keeps the head of the log somewhere else: its position and hash. A chain of hashes cannot see its tail cut
+    Anchor {
+        /// A folder, or s3://bucket/prefix
+        #[arg(value_name = "TARGET")]
+        target: String,
     },
 }
 
@@ -394,6 +438,7 @@ impl Command {
             Self::Serve(_)
                 | Self::Demo { .. }
                 | Self::Events(EventsCommand::Tail { .. } | EventsCommand::Serve { .. })
+                | Self::Backup(BackupArgs { follow: true, .. })
         )
     }
 
@@ -412,6 +457,8 @@ impl Command {
                 event_server::run(config, args.config(listen, insecure)).await
             }
             Self::Events(command) => events::run(config, command).await,
+            Self::Backup(args) => backup::backup(config, args).await,
+            Self::Restore { from, keep_vault } => backup::restore(config, from, keep_vault).await,
             Self::Views(command) => views::run(config, command).await,
             Self::Bench(BenchCommand::Orders(args)) => bench::orders::run(config, args).await,
             Self::Bench(BenchCommand::Log(args)) => bench::log::run(args).await,
@@ -457,6 +504,9 @@ mod tests {
             &["events", "state", "order-1"],
             &["events", "verify"],
             &["events", "serve"],
+            &["events", "anchor", "anchors"],
+            &["backup", "there"],
+            &["restore", "there"],
             &["views", "status"],
             &["views", "rebuild", "orders"],
             &["bench", "orders"],

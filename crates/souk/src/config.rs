@@ -37,6 +37,8 @@ pub(crate) struct ServeConfig {
     pub(crate) drain_timeout: Duration,
     /// None: no event server.
     pub(crate) event_server: Option<EventServerConfig>,
+    /// Where the head of the log is kept, and how often.
+    pub(crate) anchor: Option<(String, Duration)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +155,7 @@ impl Default for ServeConfig {
             checkout_deadline: Duration::from_mins(15),
             drain_timeout: Duration::from_secs(10),
             event_server: None,
+            anchor: None,
         }
     }
 }
@@ -186,6 +189,9 @@ impl ServeConfig {
         if args.checkout_deadline < Duration::from_secs(1) {
             return Err(ConfigError::new("--checkout-deadline", "it is a second at least"));
         }
+        if args.anchor_every < Duration::from_secs(1) {
+            return Err(ConfigError::new("--anchor-every", "it is a second at least"));
+        }
         if let Some(file) = args.sandbox.as_ref().filter(|file| !file.is_file()) {
             return Err(ConfigError::new("--sandbox", format!("there is no file {}", file.display())));
         }
@@ -207,6 +213,7 @@ impl ServeConfig {
             checkout_deadline: args.checkout_deadline,
             drain_timeout: args.drain_timeout,
             event_server,
+            anchor: args.anchor.clone().map(|target| (target, args.anchor_every)),
         })
     }
 }
@@ -268,6 +275,7 @@ mod tests {
             (&["--database-url", "postgres://db:notaport/x"], "--database-url"),
             (&["--master-key", &key], "--master-key"),
             (&["--checkout-deadline", "0s"], "--checkout-deadline"),
+            (&["--anchor", "there", "--anchor-every", "0s"], "--anchor-every"),
             (&["--listen", "127.0.0.1:1", "--metrics-listen", "127.0.0.1:1"], "--metrics-listen"),
             (&["--sandbox", "no/such/file.json"], "--sandbox"),
             (&["--allow-append"], "--allow-append"),

@@ -10,11 +10,12 @@
 //! snapshots.sqlite    states of long streams    ├ may be deleted: they are built again
 //! checkouts.json      checkouts in flight       ┘
 //! lock                who works here
+//! events.sqlite.unfinished   what a restore is at, or was at when it was interrupted
 //! ```
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{Read, Seek},
+    io::{self, Read, Seek},
     net::SocketAddr,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -23,6 +24,8 @@ use std::{
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
+
+use crate::backup::RESTORE;
 
 #[derive(Clone, Debug)]
 pub(crate) struct DataDir(PathBuf);
@@ -89,6 +92,46 @@ impl DataDir {
         self.0.join("postgres")
     }
 
+    /// The log while it is being restored: as long as this is here, the directory is not whole.
+    pub(crate) fn unfinished_log(&self) -> PathBuf {
+        self.0.join("events.sqlite.unfinished")
+    }
+
+    /// Makes sure that nothing is here that a restore would write over, and clears away what one that was interrupted left.
+    /// Says whether there was such a one.
+    pub(crate) fn clear_for_restore(&self) -> anyhow::Result<bool> {
+        let interrupted = self.unfinished_log().exists();
+        let ours = [self.unfinished_log(), self.bank(), self.postgres()];
+        for entry in fs::read_dir(&self.0)? {
+            let path = entry?.path();
+            let kept = path == self.master_key() || path == self.lock();
+            if !kept && !(interrupted && ours.contains(&path)) {
+                bail!(
+                    "{} is in the way: a restore needs an empty --data-dir (but for master.key)",
+                    path.display()
+                );
+            }
+        }
+        for file in [self.bank(), self.unfinished_log()] {
+            if let Err(error) = fs::remove_file(&file)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(error).with_context(|| file.display().to_string());
+            }
+        }
+        Ok(interrupted)
+    }
+
+    /// Gives the restored log its name.
+    pub(crate) fn finish_restore(&self) -> anyhow::Result<()> {
+        fs::rename(self.unfinished_log(), self.log())?;
+        Ok(File::open(&self.0)?.sync_all()?)
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
     /// Makes the folder if need be. Root's PostgreSQL runs as somebody else, who has to pass through, but cannot look.
     pub(crate) fn create(&self) -> anyhow::Result<()> {
         if self.0.is_dir() {
@@ -103,7 +146,13 @@ impl DataDir {
     /// Enters to work here, alone or beside whoever is here already.
     pub(crate) fn enter(&self, occupant: &Occupant) -> anyhow::Result<Entry> {
         self.create()?;
-        let path = self.0.join("lock");
+        if occupant.command != RESTORE && self.unfinished_log().exists() {
+            bail!(
+                "a restore is at work in {}, or was interrupted: run `souk restore` again",
+                self.0.display()
+            );
+        }
+        let path = self.lock();
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -147,7 +196,7 @@ impl DataDir {
 
     /// Who works here now, if anybody does.
     pub(crate) fn occupant(&self) -> Option<Occupant> {
-        let mut file = File::open(self.0.join("lock")).ok()?;
+        let mut file = File::open(self.lock()).ok()?;
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => read(&mut file),
             Ok(()) | Err(TryLockError::Error(_)) => None,

@@ -2,6 +2,8 @@
 //! command has a module of its own.
 
 mod account;
+mod anchors;
+mod backup;
 mod bench;
 mod cli;
 mod client;

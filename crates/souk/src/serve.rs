@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
+use souk_backup::Store;
 use souk_commands::Market;
 use souk_gateways::sandbox::Script;
 use souk_http_api::{Api, Parts, Settings};
@@ -21,6 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    anchors::Anchoring,
     config::{Config, ConfigError},
     data_dir::Occupant,
     event_server::{self, EventServer},
@@ -52,6 +54,7 @@ pub(crate) struct Server {
     site: Site,
     pub(crate) market: Arc<Market>,
     pub(crate) workers: Workers,
+    anchoring: Option<Anchoring>,
     /// None without the role `api`.
     http: Option<Http>,
     events: Option<EventServer>,
@@ -72,6 +75,13 @@ impl Server {
         let recorder = telemetry::collect()?;
         let settings = &config.serve;
         // Before anything else is started: two servers on one address, or on one directory, find out at once.
+        let anchors = match &settings.anchor {
+            Some((target, every)) => {
+                let store = Store::create(target).map_err(|error| ConfigError::new("--anchor", error))?;
+                Some((store, *every))
+            }
+            None => None,
+        };
         let listener = if settings.roles.api { Some(listen(settings.listen).await?) } else { None };
         let event_listener = match &settings.event_server {
             Some(events) => Some(event_server::listen("--event-server-listen", events.listen).await?),
@@ -91,6 +101,7 @@ impl Server {
             _ => None,
         };
         let workers = site.follow(&market, settings.roles).await?;
+        let anchoring = anchors.map(|(store, every)| Anchoring::start(store, Arc::clone(site.log()), every));
         // A first start on a long log: the views fill while everything else is answered.
         if workers.projections.ready(VIEWS_PATIENCE).await.is_err() {
             tracing::warn!("some views are still being built; /readyz tells how far they are");
@@ -103,7 +114,7 @@ impl Server {
         occupant.metrics_listen = Some(metrics);
         site.tell(&occupant)?;
         let config = config.clone();
-        let server = Self { config, site, market, workers, http, events, metrics, stop_metrics };
+        let server = Self { config, site, market, workers, anchoring, http, events, metrics, stop_metrics };
         server.announce(began.elapsed());
         Ok(server)
     }
@@ -134,7 +145,7 @@ impl Server {
 
     pub(crate) async fn drain(self) -> anyhow::Result<()> {
         tracing::info!("draining; a second signal stops at once");
-        let Self { config, site, market, workers, http, events, stop_metrics, .. } = self;
+        let Self { config, site, market, workers, anchoring, http, events, stop_metrics, .. } = self;
         if let Some(http) = http {
             http.drain(config.serve.drain_timeout).await;
         }
@@ -142,6 +153,9 @@ impl Server {
             events.drain(config.serve.drain_timeout).await;
         }
         workers.stop().await;
+        if let Some(anchoring) = anchoring {
+            anchoring.stop().await;
+        }
         drop(market);
         stop_metrics.cancel();
         site.leave().await?;

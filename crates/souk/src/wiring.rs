@@ -111,6 +111,15 @@ impl Site {
         &self.pool
     }
 
+    pub(crate) fn log(&self) -> &Arc<dyn EventLog> {
+        &self.log
+    }
+
+    /// Where the vault and the views are.
+    pub(crate) fn database(&self) -> &PgConnectOptions {
+        &self.database
+    }
+
     /// Where the server answers that runs beside, if one does.
     fn server(&self) -> Option<SocketAddr> {
         self.other.as_ref().and_then(|other| other.listen)
@@ -326,7 +335,7 @@ impl Occupant {
 }
 
 /// The database, and the server if this process is the one that runs it.
-async fn postgres(
+pub(crate) async fn postgres(
     config: &Config,
     data: &DataDir,
     alone: bool,

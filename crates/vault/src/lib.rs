@@ -5,10 +5,11 @@
 //! repeated: there are no transactions here for a dropped future to leave open. Time is a parameter; randomness comes from
 //! `random`.
 //!
-//! A backup takes the log first and the vault second, so that every key the log needs is in it; and the master key goes
-//! somewhere else. Forgetting a person destroys the key here; backups of the vault have to expire for it to be gone there.
+//! A backup takes the log first and the vault second ([`copies`]), so that every key the log needs is in it; and the master
+//! key goes somewhere else. Forgetting a person destroys the key here; backups of the vault have to expire for it to be gone there.
 
 mod accounts;
+pub mod copies;
 mod crypto;
 mod master_key;
 mod passwords;
@@ -107,7 +108,7 @@ impl Vault {
         key_lifetime: Duration,
     ) -> Result<Self, VaultError> {
         schema::migrate(&pool).await?;
-        let wrapping = Cipher::new(&master_key.derive("wrap"));
+        let wrapping = master_key.wrapping();
         let signing_key = schema::signing_key(&pool, &wrapping).await?;
         Ok(Self(Arc::new(Inner {
             address_key: master_key.derive("addresses"),

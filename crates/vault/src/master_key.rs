@@ -18,7 +18,7 @@ use base64::{
 use zeroize::Zeroizing;
 
 use crate::{
-    crypto::{Key, hmac},
+    crypto::{Cipher, Key, hmac},
     random,
 };
 
@@ -68,7 +68,13 @@ impl MasterKey {
         Zeroizing::new(hmac(&*self.0, &[b"souk vault 1\0", purpose.as_bytes()]))
     }
 
-    fn load(path: &Path) -> Result<Option<Self>, MasterKeyError> {
+    /// What every other key is wrapped in.
+    pub(crate) fn wrapping(&self) -> Cipher {
+        Cipher::new(&self.derive("wrap"))
+    }
+
+    /// `None` if there is no such file.
+    pub fn load(path: &Path) -> Result<Option<Self>, MasterKeyError> {
         let failed = |source| MasterKeyError::Io { path: path.to_owned(), source };
         let text = match fs::read_to_string(path) {
             Ok(text) => Zeroizing::new(text),

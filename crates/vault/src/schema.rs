@@ -2,7 +2,7 @@
 //! is made with it.
 
 use sqlx::{
-    Connection, PgPool, SqlSafeStr,
+    Connection, PgConnection, PgPool, SqlSafeStr,
     migrate::{Migration, MigrationType, Migrator},
 };
 use zeroize::Zeroizing;
@@ -16,21 +16,30 @@ use crate::{
 /// Never changed, only added to: each is recorded with a hash of its text.
 const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "vault", include_str!("../migrations/0001_vault.sql"))];
 
-const SIGNING_KEY: &str = "signing-key";
+pub(crate) const SIGNING_KEY: &str = "signing-key";
+
+/// The version that this program brings a vault to.
+pub(crate) fn newest() -> i64 {
+    MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or_default()
+}
 
 pub(crate) async fn migrate(pool: &PgPool) -> Result<(), VaultError> {
+    // On a connection of its own: should this fail or be dropped half-way, closing it ends the transaction and lets go
+    // of the lock that keeps other migrations out.
+    let mut connection = pool.acquire().await?.detach();
+    migrate_to(newest(), &mut connection).await?;
+    Ok(connection.close().await?)
+}
+
+pub(crate) async fn migrate_to(version: i64, connection: &mut PgConnection) -> Result<(), VaultError> {
     let migrations = MIGRATIONS.map(|(version, name, sql)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     });
     let mut migrator = Migrator::with_migrations(migrations.into());
     migrator.create_schema("vault");
     migrator.dangerous_set_table_name("vault.migrations");
-    // On a connection of its own: should this fail or be dropped half-way, closing it ends the transaction and lets go
-    // of the lock that keeps other migrations out.
-    let mut connection = pool.acquire().await?.detach();
     // `run` does the same, but makes a future that cannot be spawned (`Acquire` is not general enough).
-    migrator.run_direct(None, &mut connection, false).await?;
-    Ok(connection.close().await?)
+    Ok(migrator.run_direct(Some(version), connection, false).await?)
 }
 
 /// Whoever opens the vault first makes the key. That it can be unwrapped proves the master key to be the right one.
@@ -45,5 +54,9 @@ pub(crate) async fn signing_key(pool: &PgPool, wrapping: &Cipher) -> Result<Key,
         .bind(SIGNING_KEY)
         .fetch_one(pool)
         .await?;
-    wrapping.open_key(SIGNING_KEY.as_bytes(), &wrapped).map_err(|_| VaultError::WrongMasterKey)
+    unwrap_signing_key(wrapping, &wrapped)
+}
+
+pub(crate) fn unwrap_signing_key(wrapping: &Cipher, wrapped: &[u8]) -> Result<Key, VaultError> {
+    wrapping.open_key(SIGNING_KEY.as_bytes(), wrapped).map_err(|_| VaultError::WrongMasterKey)
 }

@@ -7,9 +7,9 @@ use rusqlite::{Connection, Row};
 use uuid::Uuid;
 
 use super::{OpenError, reader::failed, schema};
-use crate::{Position, ReadError, Revision};
+use crate::{Position, ReadError, Recorded, Revision};
 
-pub(super) type Hash = [u8; 32];
+pub type Hash = [u8; 32];
 
 /// What stands before the first event.
 pub(super) const GENESIS: Hash = [0; 32];
@@ -46,6 +46,62 @@ impl Link<'_> {
             buffer.extend_from_slice(field);
         }
         *blake3::hash(buffer).as_bytes()
+    }
+}
+
+impl<'a> From<&'a Recorded> for Link<'a> {
+    fn from(event: &'a Recorded) -> Self {
+        Self {
+            position: event.position as i64,
+            stream: event.stream.as_str(),
+            revision: event.revision as i64,
+            id: &event.id,
+            event_type: &event.event_type,
+            recorded_at: event.recorded_at.timestamp_micros(),
+            data: &event.data,
+            metadata: &event.metadata,
+        }
+    }
+}
+
+/// Follows the chain from event to event: over a copy on its way to another place and back, say.
+#[derive(Default)]
+pub struct Chain {
+    /// The last event and its hash; `None` before the first.
+    head: Option<(Position, Hash)>,
+    recorded_at: Option<i64>,
+    buffer: Vec<u8>,
+}
+
+impl Chain {
+    /// Goes on after an event that is taken on trust.
+    pub fn after(head: Option<(Position, Hash)>) -> Self {
+        Self { head, ..Self::default() }
+    }
+
+    pub fn head(&self) -> Option<(Position, Hash)> {
+        self.head
+    }
+
+    /// Whether the event is the next, and whole. What does not fit leaves the chain where it is.
+    pub fn check(&mut self, event: &Recorded) -> Result<(), Damage> {
+        if event.position != self.head.map_or(0, |(position, _)| position + 1) {
+            return Err(Damage::Missing);
+        }
+        self.link(&event.into(), event.hash.as_ref().ok_or(Damage::Shape)?)
+    }
+
+    fn link(&mut self, link: &Link<'_>, stored: &Hash) -> Result<(), Damage> {
+        let before = self.head.map_or(GENESIS, |(_, hash)| hash);
+        if link.hash(&before, &mut self.buffer) != *stored {
+            return Err(Damage::Hash);
+        }
+        if self.recorded_at.is_some_and(|before| link.recorded_at < before) {
+            return Err(Damage::RecordedAt);
+        }
+        self.recorded_at = Some(link.recorded_at);
+        self.head = Some((link.position as Position, *stored));
+        Ok(())
     }
 }
 
@@ -138,7 +194,7 @@ fn verify_on(
             }
             if position >= from {
                 report.events += 1;
-                report.head = Some((position, check.before));
+                report.head = check.chain.head();
             }
             next += 1;
         }
@@ -153,18 +209,15 @@ fn verify_on(
 struct Check {
     /// Whether it began with the first event, so that each stream has to begin with revision 0.
     whole: bool,
-    /// All zero before the first event.
-    before: Hash,
-    recorded_at: Option<i64>,
+    chain: Chain,
     /// Last revision by number of the stream.
     revisions: HashMap<i64, Revision>,
-    buffer: Vec<u8>,
 }
 
 impl Check {
     fn trust(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        self.before = row.get(8)?;
-        self.recorded_at = Some(row.get(5)?);
+        self.chain = Chain::after(Some((row.get::<_, i64>(0)? as Position, row.get(8)?)));
+        self.chain.recorded_at = Some(row.get(5)?);
         self.revisions.insert(row.get(9)?, row.get::<_, i64>(2)? as Revision);
         Ok(())
     }
@@ -183,23 +236,12 @@ impl Check {
             data: row.get_ref(6).and_then(|data| Ok(data.as_blob()?)).map_err(shape)?,
             metadata: row.get_ref(7).and_then(|data| Ok(data.as_blob()?)).map_err(shape)?,
         };
-        let stored: Hash = row.get(8).map_err(shape)?;
-        if link.hash(&self.before, &mut self.buffer) != stored {
-            return Err(Damage::Hash);
-        }
         let revision = link.revision as Revision;
+        self.chain.link(&link, &row.get(8).map_err(shape)?)?;
         let follows = match self.revisions.insert(stream_id, revision) {
             Some(before) => revision == before + 1,
             None => revision == 0 || !self.whole,
         };
-        if !follows {
-            return Err(Damage::Revision);
-        }
-        if self.recorded_at.is_some_and(|before| link.recorded_at < before) {
-            return Err(Damage::RecordedAt);
-        }
-        self.recorded_at = Some(link.recorded_at);
-        self.before = stored;
-        Ok(())
+        if follows { Ok(()) } else { Err(Damage::Revision) }
     }
 }

@@ -5,6 +5,7 @@
 //! - [`writer`]: the one thread that appends; what waits together is committed together;
 //! - [`names`]: the numbers that stand for names in the file;
 //! - [`reader`]: pages of events, read on a small pool of read-only connections;
+//! - [`restore`]: a file made anew of events that were copied from another;
 //! - [`subscription`]: catching up from the file, then live from what the writer just committed.
 //!
 //! Several processes may have the file open and append to it: nothing is believed about the file's end that was not
@@ -13,6 +14,7 @@
 mod chain;
 mod names;
 mod reader;
+mod restore;
 mod schema;
 mod subscription;
 mod writer;
@@ -31,7 +33,8 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-pub use chain::{Damage, VerifyReport, verify};
+pub use chain::{Chain, Damage, Hash, VerifyReport, verify};
+pub use restore::{RestoreError, Restorer};
 
 use crate::{
     AppendError, Appended, Clock, Direction, EventLog, EventStream, Expected, Filter, NewEvent, Position,

@@ -97,6 +97,10 @@ ALTER TABLE events RENAME TO event_rows;
 ALTER TABLE streams RENAME TO stream_rows;
 ";
 
+pub(super) const INSERT: &str =
+    "INSERT INTO event_rows (position, stream_id, revision, kind_id, recorded_at, id, hash, data, metadata)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+
 /// Pages of the write-ahead log after which a commit also copies it into the file: 4 MiB, so that the unlucky commit
 /// takes some milliseconds longer. As events are only added, collecting more would save next to no copying.
 const CHECKPOINT_PAGES: i64 = 1_000;
@@ -180,6 +184,18 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
     transaction.execute_batch(VIEWS)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     Ok(transaction.commit()?)
+}
+
+/// A new file that is nobody's log yet: nothing in it is durable, and a crash may leave anything.
+pub(super) fn create_unsafe(path: &Path) -> Result<Connection, OpenError> {
+    let mut connection = Connection::open(path)?;
+    connection.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    keep_plans(&connection)?;
+    prepare(&mut connection)?;
+    Ok(connection)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

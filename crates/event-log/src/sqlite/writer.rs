@@ -368,10 +368,7 @@ impl Session {
             Some(known) => known,
             None => StreamHead { id: Streams::add(connection, stream)?, events: 0 },
         };
-        let mut insert = connection.prepare_cached(
-            "INSERT INTO event_rows (position, stream_id, revision, kind_id, recorded_at, id, hash, data, metadata)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?;
+        let mut insert = connection.prepare_cached(schema::INSERT)?;
         let time = DateTime::from_timestamp_micros(recorded_at).unwrap_or_default();
         for event in std::mem::take(&mut command.events) {
             let position = head.map_or(0, |head| head.position + 1);

@@ -15,6 +15,7 @@ use souk_event_log::{Filter, StreamName};
 
 pub(crate) use self::export::{Format, Partition, time};
 use crate::{
+    anchors,
     cli::{EventsCommand, FilterArgs},
     config::{Config, EventLogChoice},
     data_dir::DataDir,
@@ -27,11 +28,12 @@ pub(crate) async fn run(config: Config, command: EventsCommand) -> anyhow::Resul
     if embedded && !data.log().is_file() {
         bail!("there is no event log at {}", data.log().display());
     }
-    if let EventsCommand::Verify { from } = command {
+    if let EventsCommand::Verify { from, .. } = command {
         if !embedded {
             bail!("the chain of hashes is in the file of an embedded log: verify it where the file is");
         }
-        return tokio::task::spawn_blocking(move || verify::verify(&data.log(), from)).await?;
+        let path = data.log();
+        tokio::task::spawn_blocking(move || verify::verify(&path, from)).await??;
     }
     let log = open_log(config.event_log, data).await?;
     let result = match command {
@@ -45,7 +47,9 @@ pub(crate) async fn run(config: Config, command: EventsCommand) -> anyhow::Resul
         EventsCommand::Export(args) => export::export(&*log, args).await,
         EventsCommand::State { stream, at } => state::state(&*log, &stream, at).await,
         EventsCommand::History { stream } => history::history(&*log, &stream).await,
-        EventsCommand::Verify { .. } | EventsCommand::Serve { .. } => Ok(()),
+        EventsCommand::Verify { anchors: Some(anchors), .. } => anchors::check(&*log, &anchors).await,
+        EventsCommand::Verify { anchors: None, .. } | EventsCommand::Serve { .. } => Ok(()),
+        EventsCommand::Anchor { target } => anchors::anchor(&*log, &target).await,
     };
     match result {
         // Whoever read has seen enough.
