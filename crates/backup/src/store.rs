@@ -152,12 +152,12 @@ impl Store {
         BackupError: From<E>,
     {
         let mut object = BufWriter::with_capacity(Arc::clone(&self.objects), self.path(name), PART);
-        let written = self.compress(name, chunks, &mut object).await;
-        if written.is_err() {
+        if let Err(error) = self.compress(name, chunks, &mut object).await {
             // What was uploaded of it is of no use; that it cannot be cleared away is no news.
             let _ = object.abort().await;
+            return Err(error);
         }
-        written
+        object.shutdown().await.map_err(|error| BackupError::object(name, error))
     }
 
     async fn compress<E>(
@@ -177,7 +177,6 @@ impl Store {
                 object.put(std::mem::take(encoder.get_mut()).into()).await.map_err(failed)?;
             }
         }
-        object.put(encoder.finish()?.into()).await.map_err(failed)?;
-        object.shutdown().await.map_err(|error| BackupError::object(name, error))
+        Ok(object.put(encoder.finish()?.into()).await.map_err(failed)?)
     }
 }

@@ -4,11 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use metrics::gauge;
-use souk_backup::{
-    BackupError, Store,
-    anchors::{self, Broken},
-    manifest::Head,
-};
+use souk_backup::{BackupError, Store, anchors, manifest::Head};
 use souk_event_log::EventLog;
 use tokio::{
     task::JoinHandle,
@@ -88,6 +84,8 @@ pub(crate) async fn check(log: &dyn EventLog, target: &str) -> anyhow::Result<()
         println!("{} anchors, all held", grouped(anchors.len() as u64));
         return Ok(());
     }
-    broken.iter().for_each(|broken: &Broken| eprintln!("{broken}"));
+    for broken in &broken {
+        eprintln!("{broken}");
+    }
     bail!("the log does not hold {} of {} anchors", broken.len(), anchors.len())
 }

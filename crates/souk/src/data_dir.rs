@@ -104,8 +104,8 @@ impl DataDir {
         let ours = [self.unfinished_log(), self.bank(), self.postgres()];
         for entry in fs::read_dir(&self.0)? {
             let path = entry?.path();
-            let kept = path == self.master_key() || path == self.lock();
-            if !kept && !(interrupted && ours.contains(&path)) {
+            let expected = path == self.master_key() || path == self.lock();
+            if !(expected || interrupted && ours.contains(&path)) {
                 bail!(
                     "{} is in the way: a restore needs an empty --data-dir (but for master.key)",
                     path.display()

@@ -1,6 +1,6 @@
 //! Backups against real files, a real PostgreSQL, and places that fail.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests say what they rely on by panicking")]
+#![expect(clippy::unwrap_used, reason = "tests say what they rely on by panicking")]
 
 mod places;
 mod world;

@@ -66,8 +66,10 @@ impl Default for Options {
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error(transparent)]
+    #[error("{}", schema::described(.0))]
     Sqlite(#[from] rusqlite::Error),
+    #[error("what was written last cannot be forced to disk: {0}")]
+    Sync(std::io::Error),
     #[error("the file is an SQLite database, but not an event log of Souk")]
     NotALog,
     #[error("the file has format {found}, this program knows format {known}: upgrade the program")]

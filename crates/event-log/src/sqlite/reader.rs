@@ -73,7 +73,7 @@ pub(super) fn failed(error: rusqlite::Error) -> ReadError {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) | None => {
             ReadError::Corrupt(error.to_string())
         }
-        Some(_) => ReadError::Unavailable(error.to_string()),
+        Some(_) => ReadError::Unavailable(schema::described(&error)),
     }
 }
 

@@ -4,12 +4,16 @@
 //! that a row is little more than its JSON and a filter by category or type compares one small integer.
 
 use std::{
+    fs::File,
+    io,
     path::Path,
     thread,
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig, ffi,
+};
 
 use super::{
     OpenError,
@@ -160,12 +164,27 @@ fn try_open_writer(path: &Path) -> Result<Connection, OpenError> {
 
     prepare(&mut connection)?;
     // A process that was killed between writing and syncing leaves events that nobody was told of. They are visible from
-    // here on, so they are made durable first. Another process may be busy with the same: then it does this.
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    // here on, so they are made durable first.
+    if let Some(file) = connection.path() {
+        sync_wal(Path::new(file)).map_err(OpenError::Sync)?;
+    }
     chain::check_head(&connection)?;
     // Waiting for another process's transaction is the writer's own business from here on.
     connection.busy_timeout(Duration::ZERO)?;
     Ok(connection)
+}
+
+/// Forces the write-ahead log to disk. Copying it into the file (a checkpoint) would do that, too, but takes room, which is
+/// what there may not be.
+fn sync_wal(file: &Path) -> io::Result<()> {
+    let mut wal = file.as_os_str().to_owned();
+    wal.push("-wal");
+    match File::open(wal) {
+        Ok(wal) => wal.sync_all()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// Makes the tables, or brings an older file to the format of today: all of it or nothing, beside whoever has it open.
@@ -252,4 +271,18 @@ fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
 
 pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// The error, with what SQLite was at when the system refused it something.
+pub(super) fn described(error: &rusqlite::Error) -> String {
+    let at = match error.sqlite_error().map(|error| error.extended_code) {
+        Some(ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_SHORT_READ) => "reading",
+        Some(ffi::SQLITE_IOERR_WRITE) => "writing: is a file at its limit?",
+        Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => "forcing what was written to disk",
+        Some(ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_SHMMAP) => {
+            "making the file `-shm`: is the disk full?"
+        }
+        _ => return error.to_string(),
+    };
+    format!("{error} while {at}")
 }

@@ -102,7 +102,7 @@ enum Failure {
 
 impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Write(error.to_string())
+        Self::Write(schema::described(&error))
     }
 }
 
@@ -333,7 +333,7 @@ impl Session {
         self.connection
             .prepare_cached("COMMIT")
             .and_then(|mut commit| commit.execute([]))
-            .map_err(|error| Failure::Commit(error.to_string()))?;
+            .map_err(|error| Failure::Commit(schema::described(&error)))?;
         histogram!("souk_log_commit_seconds").record(started.elapsed().as_secs_f64());
         Ok(outcomes)
     }

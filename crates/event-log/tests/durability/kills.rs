@@ -2,12 +2,7 @@
 //! there, whole and in order, and the chain of hashes holds. Some are killed while they open the file or recover it, some
 //! while another goes on to append to the same file.
 //!
-//! The moments depend on the machine, everything else on the seed that is printed: `SOUK_SEED=… cargo test --test kills`.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests say what they rely on by panicking")]
-
-#[path = "common/child.rs"]
-mod child;
+//! The moments depend on the machine, everything else on the seed that is printed: `SOUK_SEED=… cargo test --test durability`.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,7 +22,7 @@ use souk_event_log::{
 };
 use uuid::Uuid;
 
-use child::{Child, say};
+use crate::child::{Child, say};
 
 const ROUNDS: u64 = 200;
 /// Tasks that append at once in each process.
@@ -217,7 +212,10 @@ impl Harness {
     fn spawn(&mut self) -> (u64, Child) {
         self.children += 1;
         let settings = [(FILE, self.ledger.path.display().to_string()), (CHILD, self.children.to_string())];
-        (self.children, Child::spawn("appends_until_killed", &settings, self.children, self.sender.clone()))
+        (
+            self.children,
+            Child::spawn("kills::appends_until_killed", &settings, self.children, self.sender.clone()),
+        )
     }
 
     /// Until a process has told of so many appends.
@@ -243,24 +241,30 @@ impl Harness {
     /// One process, or two of which the first is killed before the other.
     fn round(&mut self) {
         let (number, first) = self.spawn();
-        if self.random.below(4) == 0 {
+        match self.random.below(8) {
             // While it opens the file, which the one before may have left in any state.
-            std::thread::sleep(Duration::from_micros(self.random.below(15_000)));
-            self.kill(first);
-        } else if self.random.below(4) == 0 {
-            let (other, second) = self.spawn();
-            let appends = 1 + self.random.below(100);
-            self.hear(number, appends);
-            self.hear(other, 1);
-            self.kill(first);
-            let appends = 1 + self.random.below(60);
-            self.hear(other, appends);
-            self.kill(second);
-        } else {
-            let appends = self.random.below(150);
-            self.hear(number, appends);
-            self.kill(first);
+            0 | 1 => std::thread::sleep(Duration::from_micros(self.random.below(15_000))),
+            2 | 3 => {
+                let (other, second) = self.spawn();
+                let appends = 1 + self.random.below(100);
+                self.hear(number, appends);
+                self.hear(other, 1);
+                self.kill(first);
+                let appends = 1 + self.random.below(60);
+                self.hear(other, appends);
+                return self.end(second);
+            }
+            _ => {
+                let appends = self.random.below(150);
+                self.hear(number, appends);
+            }
         }
+        self.end(first);
+    }
+
+    /// The last process of a round, and what it had told.
+    fn end(&mut self, child: Child) {
+        self.kill(child);
         while let Ok((from, line)) = self.lines.try_recv() {
             if let Some(line) = line {
                 self.ledger.note(from, &line);
