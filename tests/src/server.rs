@@ -32,6 +32,7 @@ pub struct Server {
     database: TestDatabase,
     script: String,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     process: Option<Child>,
     address: String,
 }
@@ -61,9 +62,15 @@ impl Server {
             database: TestPostgres::shared().await.database().await,
             script: "{}".into(),
             arguments: Vec::new(),
+            environment: Vec::new(),
             process: None,
             address: String::new(),
         }
+    }
+
+    /// A variable of its environment from the next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.into(), value.into()));
     }
 
     /// Starts it on the data it has.
@@ -96,6 +103,7 @@ impl Server {
             .arg("--database-url")
             .arg(self.database.url())
             .env("SOUK_LOG", "info")
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .kill_on_drop(true);
         command

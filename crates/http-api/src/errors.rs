@@ -17,7 +17,7 @@ use souk_event_log::ReadError;
 use souk_gateways::GatewayError;
 use souk_projections::{QueryError, runner::RebuildError};
 use souk_search::SearchError;
-use souk_vault::{RotateError, VaultError};
+use souk_vault::{CreateConsumerError, RotateError, VaultError};
 
 use crate::{
     problem::{FieldError, Kind, Problem},
@@ -61,9 +61,21 @@ impl From<VaultError> for Problem {
             | VaultError::Migration(_)
             | VaultError::WrongMasterKey
             | VaultError::Unreadable(_)
+            | VaultError::UnreadableSecret(_)
             | VaultError::TooLong
             | VaultError::Randomness(_)
             | VaultError::Password(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<CreateConsumerError> for Problem {
+    fn from(error: CreateConsumerError) -> Self {
+        let message = sentence(&error);
+        match error {
+            CreateConsumerError::KeyReused => Self::new(Kind::KeyReused),
+            CreateConsumerError::TooMany => Self::new(Kind::Conflict).detail(message),
+            CreateConsumerError::Vault(error) => error.into(),
         }
     }
 }

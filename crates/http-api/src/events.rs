@@ -30,7 +30,7 @@ use crate::{
     tracking::KEEP_ALIVE,
 };
 
-const USUAL: i64 = 1_000;
+pub(crate) const USUAL: usize = 1_000;
 const LARGEST: i64 = 10_000;
 /// Lines are sent in pieces of about so many bytes.
 const PIECE: usize = 64 << 10;
@@ -82,7 +82,7 @@ pub(crate) async fn read(
         |text| text.parse().ok().filter(|at: &u64| i64::try_from(*at).is_ok()),
         "a position",
     );
-    let limit = params.number("limit", 1..=LARGEST);
+    let limit = limit(&mut params);
     let filter = filter(&mut params);
     params.finish()?;
     tracing::debug!(account = %reader.account, after, "the log is read");
@@ -92,7 +92,7 @@ pub(crate) async fn read(
         let permit = Arc::clone(&api.event_streams).try_acquire_owned();
         let permit = permit
             .map_err(|_| Problem::new(Kind::Unavailable).detail("Too many follow the log.").retry_after(5))?;
-        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+        let limit = limit.unwrap_or(usize::MAX);
         let events = live(&*log, last.or(after), filter, limit, api.stop.clone(), permit);
         return Ok(positioned(
             Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response(),
@@ -100,9 +100,14 @@ pub(crate) async fn read(
         ));
     }
     let from = after.map_or(0, |after| after + 1);
-    let events = log.read_all(from, filter, Direction::Forward, limit.unwrap_or(USUAL) as usize);
+    let events = log.read_all(from, filter, Direction::Forward, limit.unwrap_or(USUAL));
     let body = Body::from_stream(lines(events));
     Ok(positioned(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response(), head))
+}
+
+/// How many events are asked for.
+pub(crate) fn limit(params: &mut Params) -> Option<usize> {
+    params.number("limit", 1..=LARGEST).map(|limit| limit as usize)
 }
 
 fn filter(params: &mut Params) -> Filter {

@@ -11,6 +11,7 @@ mod answer;
 mod auth;
 mod cart;
 mod checkout;
+mod consumers;
 mod errors;
 mod events;
 mod extract;
@@ -36,6 +37,7 @@ use axum::{Router, extract::DefaultBodyLimit, middleware};
 use souk_commands::{Market, checkout::ProcessManager};
 use souk_projections::Projections;
 use souk_search::SearchIndex;
+use souk_webhooks::Reach;
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -77,6 +79,8 @@ pub struct Settings {
     pub max_searches: usize,
     /// Looks into the past that work at the same time, each over whole streams; others wait for their turn.
     pub max_replays: usize,
+    /// Where webhooks may be sent to.
+    pub webhook_reach: Reach,
 }
 
 impl Default for Settings {
@@ -88,6 +92,7 @@ impl Default for Settings {
             max_tracking_streams: 20_000,
             max_searches: 2 * processors,
             max_replays: processors,
+            webhook_reach: Reach::Public,
         }
     }
 }

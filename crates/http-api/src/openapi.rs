@@ -15,8 +15,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    Api, accounts, admin, cart, checkout, events, health, items, orders, search, seller, sessions, shipments,
-    suggestions, tracking,
+    Api, accounts, admin, cart, checkout, consumers, events, health, items, orders, search, seller, sessions,
+    shipments, suggestions, tracking,
 };
 
 #[derive(OpenApi)]
@@ -71,6 +71,15 @@ fn described() -> (Router<Arc<Api>>, Document) {
         .routes(routes!(shipments::dispatch))
         .routes(routes!(shipments::deliver))
         .routes(routes!(events::read))
+        .routes(routes!(consumers::list, consumers::create))
+        .routes(routes!(consumers::show, consumers::delete))
+        .routes(routes!(consumers::cursor::read))
+        .routes(routes!(consumers::cursor::acknowledge))
+        .routes(routes!(consumers::cursor::replay))
+        .routes(routes!(consumers::webhook::pause))
+        .routes(routes!(consumers::webhook::resume))
+        .routes(routes!(consumers::webhook::rotate_secret))
+        .routes(routes!(consumers::webhook::deliveries))
         .routes(routes!(admin::accounts::list))
         .routes(routes!(admin::accounts::suspend))
         .routes(routes!(admin::accounts::reinstate))
@@ -116,6 +125,22 @@ mod tests {
             assert!(json["paths"][path][method].is_object(), "{method} {path}");
         }
         assert_eq!(json["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+    }
+
+    #[test]
+    fn every_call_of_consumers_is_documented() {
+        let page = include_str!("../../../docs/http.md");
+        let json = serde_json::to_value(described().1).unwrap();
+        let paths = json["paths"].as_object().unwrap().iter();
+        let mut calls = 0;
+        for (path, methods) in paths.filter(|(path, _)| path.starts_with("/v1/consumers")) {
+            for method in methods.as_object().unwrap().keys() {
+                let call = format!("| `{} {path}` |", method.to_uppercase());
+                assert!(page.contains(&call), "{call}");
+                calls += 1;
+            }
+        }
+        assert_eq!(calls, 11);
     }
 
     #[test]

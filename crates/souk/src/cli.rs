@@ -140,6 +140,14 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "SOUK_ANCHOR_EVERY", value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub(crate) anchor_every: Duration,
 
+    /// How long a webhook's receiver may take to answer
+    #[arg(long, env = "SOUK_WEBHOOK_TIMEOUT", value_name = "TIME", default_value = "15s", value_parser = duration)]
+    pub(crate) webhook_timeout: Duration,
+
+    /// Webhooks may be sent to addresses that are not public: within an intranet, or to this machine
+    #[arg(long, env = "SOUK_WEBHOOK_ALLOW_PRIVATE")]
+    pub(crate) webhook_allow_private: bool,
+
     /// Where the event server listens: the log, for clients of KurrentDB. Without it there is none
     #[arg(long, env = "SOUK_EVENT_SERVER_LISTEN", value_name = "ADDRESS")]
     pub(crate) event_server_listen: Option<SocketAddr>,

@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use souk_event_log::kurrentdb::{Address, AddressError};
 use souk_vault::MasterKey;
+use souk_webhooks::{Pace, Reach};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::{
@@ -35,6 +36,8 @@ pub(crate) struct ServeConfig {
     pub(crate) sandbox: Option<PathBuf>,
     pub(crate) checkout_deadline: Duration,
     pub(crate) drain_timeout: Duration,
+    pub(crate) webhook_timeout: Duration,
+    pub(crate) webhook_reach: Reach,
     /// None: no event server.
     pub(crate) event_server: Option<EventServerConfig>,
     /// Where the head of the log is kept, and how often.
@@ -154,6 +157,8 @@ impl Default for ServeConfig {
             sandbox: None,
             checkout_deadline: Duration::from_mins(15),
             drain_timeout: Duration::from_secs(10),
+            webhook_timeout: Pace::default().timeout,
+            webhook_reach: Reach::Public,
             event_server: None,
             anchor: None,
         }
@@ -192,6 +197,9 @@ impl ServeConfig {
         if args.anchor_every < Duration::from_secs(1) {
             return Err(ConfigError::new("--anchor-every", "it is a second at least"));
         }
+        if args.webhook_timeout < Duration::from_millis(100) {
+            return Err(ConfigError::new("--webhook-timeout", "it is a tenth of a second at least"));
+        }
         if let Some(file) = args.sandbox.as_ref().filter(|file| !file.is_file()) {
             return Err(ConfigError::new("--sandbox", format!("there is no file {}", file.display())));
         }
@@ -212,6 +220,8 @@ impl ServeConfig {
             sandbox: args.sandbox.clone(),
             checkout_deadline: args.checkout_deadline,
             drain_timeout: args.drain_timeout,
+            webhook_timeout: args.webhook_timeout,
+            webhook_reach: if args.webhook_allow_private { Reach::Anywhere } else { Reach::Public },
             event_server,
             anchor: args.anchor.clone().map(|target| (target, args.anchor_every)),
         })
@@ -276,6 +286,7 @@ mod tests {
             (&["--master-key", &key], "--master-key"),
             (&["--checkout-deadline", "0s"], "--checkout-deadline"),
             (&["--anchor", "there", "--anchor-every", "0s"], "--anchor-every"),
+            (&["--webhook-timeout", "1ms"], "--webhook-timeout"),
             (&["--listen", "127.0.0.1:1", "--metrics-listen", "127.0.0.1:1"], "--metrics-listen"),
             (&["--sandbox", "no/such/file.json"], "--sandbox"),
             (&["--allow-append"], "--allow-append"),

@@ -27,7 +27,7 @@ use crate::{
     data_dir::Occupant,
     event_server::{self, EventServer},
     telemetry,
-    wiring::{Site, Workers},
+    wiring::{Sender, Site, Workers},
 };
 
 /// How long a start waits for the views before it answers without them.
@@ -55,6 +55,8 @@ pub(crate) struct Server {
     pub(crate) market: Arc<Market>,
     pub(crate) workers: Workers,
     anchoring: Option<Anchoring>,
+    /// None without the role `process`.
+    webhooks: Option<Sender>,
     /// None without the role `api`.
     http: Option<Http>,
     events: Option<EventServer>,
@@ -102,6 +104,7 @@ impl Server {
         };
         let workers = site.follow(&market, settings.roles).await?;
         let anchoring = anchors.map(|(store, every)| Anchoring::start(store, Arc::clone(site.log()), every));
+        let webhooks = settings.roles.process.then(|| site.send_webhooks(&market)).transpose()?;
         // A first start on a long log: the views fill while everything else is answered.
         if workers.projections.ready(VIEWS_PATIENCE).await.is_err() {
             tracing::warn!("some views are still being built; /readyz tells how far they are");
@@ -114,7 +117,7 @@ impl Server {
         occupant.metrics_listen = Some(metrics);
         site.tell(&occupant)?;
         let config = config.clone();
-        let server = Self { config, site, market, workers, anchoring, http, events, metrics, stop_metrics };
+        let server = Self { config, site, market, workers, webhooks, anchoring, http, events, metrics, stop_metrics };
         server.announce(began.elapsed());
         Ok(server)
     }
@@ -145,12 +148,15 @@ impl Server {
 
     pub(crate) async fn drain(self) -> anyhow::Result<()> {
         tracing::info!("draining; a second signal stops at once");
-        let Self { config, site, market, workers, anchoring, http, events, stop_metrics, .. } = self;
+        let Self { config, site, market, workers, webhooks, anchoring, http, events, stop_metrics, .. } = self;
         if let Some(http) = http {
             http.drain(config.serve.drain_timeout).await;
         }
         if let Some(events) = events {
             events.drain(config.serve.drain_timeout).await;
+        }
+        if let Some(webhooks) = webhooks {
+            webhooks.stop().await;
         }
         workers.stop().await;
         if let Some(anchoring) = anchoring {
@@ -183,7 +189,7 @@ impl Http {
             projections: workers.projections.clone(),
             search: workers.index.clone(),
             process: workers.process(),
-            settings: Settings::default(),
+            settings: Settings { webhook_reach: site.config().serve.webhook_reach, ..Settings::default() },
         };
         let api = Api::start(parts, stop.clone());
         let service =

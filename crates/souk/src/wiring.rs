@@ -5,12 +5,18 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
+use futures::FutureExt;
 use serde_json::Value;
 use souk_commands::{
     Market,
     checkout::{ProcessManager, Settings},
     clock::Clock,
     executor::Snapshots,
+    flows::accounts,
+};
+use souk_domain::{
+    AccountId,
+    account::{Role, Standing},
 };
 use souk_event_log::{EventLog, KurrentLog, SqliteLog, sqlite};
 use souk_gateways::{
@@ -21,6 +27,7 @@ use souk_local_postgres::LocalPostgres;
 use souk_projections::{Projections, read_models, search::SearchProjector};
 use souk_search::SearchIndex;
 use souk_vault::{MasterKey, Vault};
+use souk_webhooks::{Pace, Webhooks};
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -105,6 +112,10 @@ impl Site {
 
     pub(crate) fn data(&self) -> &DataDir {
         &self.data
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -213,6 +224,24 @@ impl Site {
         })
     }
 
+    /// Sends webhooks, in turn with other processes on the same database.
+    pub(crate) fn send_webhooks(&self, market: &Arc<Market>) -> anyhow::Result<Sender> {
+        let (readers, clock) = (Arc::clone(market), market.clock.clone());
+        let settings = &self.config.serve;
+        let webhooks = Webhooks::new(souk_webhooks::Parts {
+            log: Arc::clone(&self.log),
+            vault: market.vault.clone(),
+            owners: Arc::new(move |account| may_read_events(Arc::clone(&readers), account).boxed()),
+            reach: settings.webhook_reach,
+            pace: Pace { timeout: settings.webhook_timeout, ..Pace::default() },
+            clock: Arc::new(move || clock.now()),
+        })?;
+        let stop = CancellationToken::new();
+        let work = move |turn| Arc::clone(&webhooks).run(turn);
+        let running = tokio::spawn(lease::lead(self.database.clone(), "webhooks", stop.clone(), work));
+        Ok(Sender { stop, running })
+    }
+
     /// Stops what was started here. Whoever still holds a part of the site must have let go of it.
     pub(crate) async fn leave(self) -> anyhow::Result<()> {
         let Self { postgres, pool, log, lock, .. } = self;
@@ -244,6 +273,29 @@ impl Kept {
         self.enough.cancel();
         Ok(self.keeping.await??)
     }
+}
+
+/// The sending of webhooks.
+pub(crate) struct Sender {
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl Sender {
+    /// What is under way may end, for some seconds.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.running.await {
+            tracing::error!(%error, "the sending of webhooks ended badly");
+        }
+    }
+}
+
+/// Those who may read the log may be told of it.
+async fn may_read_events(market: Arc<Market>, account: AccountId) -> Result<bool, String> {
+    let account = accounts::find(&market, account).await.map_err(|error| error.to_string())?.value;
+    let reads = [Role::Analyst, Role::Admin].iter().any(|role| account.roles.contains(role));
+    Ok(reads && account.standing == Standing::Active)
 }
 
 /// What runs behind the command side.

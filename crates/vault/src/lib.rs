@@ -1,5 +1,5 @@
 //! The vault: what must be kept beside the log, in PostgreSQL's schema `vault`. The keys of the people whose data the log
-//! holds sealed, the registry of addresses, password hashes and sessions.
+//! holds sealed, the registry of addresses, password hashes and sessions; and the consumers of events with their webhooks.
 //!
 //! It relies on a master key that is not in the database. Every call is one statement, or several that may be
 //! repeated: there are no transactions here for a dropped future to leave open. Time is a parameter; randomness comes from
@@ -10,6 +10,7 @@
 
 mod accounts;
 pub mod copies;
+mod consumers;
 mod crypto;
 mod master_key;
 mod passwords;
@@ -25,6 +26,10 @@ use sqlx::PgPool;
 
 pub use crate::{
     accounts::Claim,
+    consumers::{
+        Consumer, ConsumerKey, CreateConsumerError, Delivery, FORMER_SECRET_HOLDS, KEPT_DELIVERIES,
+        MOST_CONSUMERS, NewConsumer, Progress, SigningSecrets, Webhook, WebhookSecret, Whose,
+    },
     master_key::{MasterKey, MasterKeyError},
     random::NoRandomness,
     sessions::{REFRESH_TOKEN_LIFETIME, RefreshToken, RotateError, Rotated},
@@ -64,6 +69,8 @@ pub enum VaultError {
     Forgotten(AccountId),
     #[error("what was sealed for {0} was altered, or sealed for somebody else")]
     Unreadable(AccountId),
+    #[error("the webhook secret of consumer {0} was altered, or is another one's")]
+    UnreadableSecret(uuid::Uuid),
     #[error("{0} already holds another address")]
     HoldsAnotherAddress(AccountId),
     #[error("too long to be sealed")]
@@ -132,7 +139,7 @@ impl Vault {
         hmac(&*self.0.master_key.derive(&format!("mac {context}")), &[data])
     }
 
-    /// Destroys the person's key, password, sessions and hold on an address. What was sealed can never be read again, and
+    /// Destroys the person's key, password, sessions, consumers and hold on an address. What was sealed can never be read again, and
     /// nothing will ever be sealed for that person; doing it twice is fine. Other processes go on with a key they have in
     /// memory for up to [`KEY_LIFETIME`].
     pub async fn forget(&self, subject: AccountId) -> Result<(), VaultError> {
@@ -142,6 +149,7 @@ impl Vault {
                  on conflict (subject) do update set wrapped_key = null
              ),
              address as (delete from vault.addresses where account = $1),
+             consumers as (delete from vault.consumers where owner = $1),
              credentials as (delete from vault.credentials where account = $1)
              delete from vault.sessions where account = $1",
         )

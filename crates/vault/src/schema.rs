@@ -14,7 +14,10 @@ use crate::{
 };
 
 /// Never changed, only added to: each is recorded with a hash of its text.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "vault", include_str!("../migrations/0001_vault.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "vault", include_str!("../migrations/0001_vault.sql")),
+    (2, "consumers", include_str!("../migrations/0002_consumers.sql")),
+];
 
 pub(crate) const SIGNING_KEY: &str = "signing-key";
 

@@ -4,6 +4,7 @@
 mod accounts;
 mod boundary;
 mod catalogue;
+mod consumers;
 mod operators;
 mod orders;
 mod past;
