@@ -117,7 +117,8 @@ impl Server {
         occupant.metrics_listen = Some(metrics);
         site.tell(&occupant)?;
         let config = config.clone();
-        let server = Self { config, site, market, workers, webhooks, anchoring, http, events, metrics, stop_metrics };
+        let server =
+            Self { config, site, market, workers, webhooks, anchoring, http, events, metrics, stop_metrics };
         server.announce(began.elapsed());
         Ok(server)
     }
@@ -148,7 +149,8 @@ impl Server {
 
     pub(crate) async fn drain(self) -> anyhow::Result<()> {
         tracing::info!("draining; a second signal stops at once");
-        let Self { config, site, market, workers, webhooks, anchoring, http, events, stop_metrics, .. } = self;
+        let Self { config, site, market, workers, webhooks, anchoring, http, events, stop_metrics, .. } =
+            self;
         if let Some(http) = http {
             http.drain(config.serve.drain_timeout).await;
         }

@@ -9,8 +9,8 @@
 //! key goes somewhere else. Forgetting a person destroys the key here; backups of the vault have to expire for it to be gone there.
 
 mod accounts;
-pub mod copies;
 mod consumers;
+pub mod copies;
 mod crypto;
 mod master_key;
 mod passwords;
