@@ -1,4 +1,4 @@
-//! Consumers of events from outside: webhooks through failures and kill -9, the receiver that the documentation shows,
+//! Consumers of events from outside: webhooks through failures and kill -9, the endpoint that the documentation shows,
 //! and a cursor that outlives a restart.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -85,7 +85,7 @@ async fn trade(seller: Person, round: usize) {
 async fn webhooks_get_through_a_bad_receiver_and_kill_nine() {
     let mut server = Server::with("{}", ALLOWED).await;
     let (seller, analyst) = (server.seller("sam").await, server.staff("ana", "analyst").await);
-    let receiver = Receiver::start(|number, _| match number {
+    let endpoint = Receiver::start(|number, _| match number {
         0 | 90 => Reply::Status(500),
         150 => Reply::HangUp,
         220 => Reply::With(503, "retry-after: 1"),
@@ -93,13 +93,13 @@ async fn webhooks_get_through_a_bad_receiver_and_kill_nine() {
         _ => Reply::Status(204),
     })
     .await;
-    let wanted = json!({"name": "partner", "after": "start", "webhook": {"url": receiver.url()}});
+    let wanted = json!({"name": "partner", "after": "start", "webhook": {"url": endpoint.url()}});
     let (path, secret) = subscribe(&analyst, wanted).await;
     for round in 0..3 {
         let trading = tokio::spawn(trade(seller.at(server.address()), round));
         // In the middle of what it sends.
-        let so_far = receiver.received().len();
-        receiver.until(|received| received.len() >= so_far + 80).await;
+        let so_far = endpoint.received().len();
+        endpoint.until(|received| received.len() >= so_far + 80).await;
         server.kill().await;
         trading.await.unwrap();
         server.resume().await;
@@ -108,21 +108,21 @@ async fn webhooks_get_through_a_bad_receiver_and_kill_nine() {
     let log = log(&analyst).await;
     let last = *log.last_key_value().unwrap().0;
     server.until(&analyst, &path, |consumer| consumer["position"] == json!(last)).await;
-    let received = receiver.received();
+    let received = endpoint.received();
     assert_all_came(&received, &log, &secret);
     println!("{} events came in {} requests through 3 kills", log.len(), received.len());
     let failed = analyst.get(&format!("{path}/deliveries?delivered=false")).await.expect(200);
     assert!(!failed["deliveries"].as_array().unwrap().is_empty());
 
     // Again from somewhere, on purpose, and drained in between.
-    let before = receiver.received().len();
+    let before = endpoint.received().len();
     let from = last - 20;
     analyst.post(&format!("{path}/replay"), json!({"after": from})).await.expect(200);
-    receiver.until(|received| received.len() > before).await;
+    endpoint.until(|received| received.len() > before).await;
     assert_eq!(server.stop().await, Some(0));
     server.resume().await;
     let analyst = analyst.at(server.address());
-    let received = receiver
+    let received = endpoint
         .until(|received| {
             let again: BTreeSet<_> = received[before..].iter().map(Received::position).collect();
             again.len() == 20
@@ -138,11 +138,11 @@ async fn a_webhook_is_paused_by_its_owner_and_with_its_owner() {
     let server = Server::with("{}", ALLOWED).await;
     let (seller, analyst) = (server.seller("sam").await, server.staff("ana", "analyst").await);
     let admin = server.staff("ada", "admin").await;
-    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
-    let wanted = json!({"name": "goods", "categories": ["item"], "webhook": {"url": receiver.url()}});
+    let endpoint = Receiver::start(|_, _| Reply::Status(200)).await;
+    let wanted = json!({"name": "goods", "categories": ["item"], "webhook": {"url": endpoint.url()}});
     let (path, _) = subscribe(&analyst, wanted).await;
     seller.lists("ONE", 1).await;
-    receiver.until(|received| received.len() == 1).await;
+    endpoint.until(|received| received.len() == 1).await;
     server.until(&analyst, &path, |consumer| consumer["webhook"]["lastDeliveredAt"].is_string()).await;
     let paused = analyst.post(&format!("{path}/pause"), json!({"reason": "moving house"})).await.expect(200);
     assert_eq!((&paused["state"], &paused["reason"]), (&json!("paused"), &json!("moving house")));
@@ -153,9 +153,9 @@ async fn a_webhook_is_paused_by_its_owner_and_with_its_owner() {
     fence.until(|received| !received.is_empty()).await;
     seller.lists("TWO", 1).await;
     fence.until(|received| received.iter().any(|one| one.text.contains("\"TWO\""))).await;
-    assert_eq!(receiver.received().len(), 1);
+    assert_eq!(endpoint.received().len(), 1);
     analyst.post(&format!("{path}/resume"), json!({})).await.expect(200);
-    receiver.until(|received| received.len() == 2).await;
+    endpoint.until(|received| received.len() == 2).await;
 
     let account = &analyst.account_id;
     admin.post(&format!("/v1/admin/accounts/{account}/suspend"), json!({})).await.expect(200);
@@ -170,8 +170,8 @@ async fn a_webhook_is_paused_by_its_owner_and_with_its_owner() {
 async fn over_tls_to_whom_the_system_trusts() {
     let mut server = Server::with("{}", ALLOWED).await;
     let (seller, analyst) = (server.seller("sam").await, server.staff("ana", "analyst").await);
-    let receiver = Receiver::start_tls(|_, _| Reply::Status(200)).await;
-    let wanted = json!({"name": "secure", "categories": ["item"], "webhook": {"url": receiver.url()}});
+    let endpoint = Receiver::start_tls(|_, _| Reply::Status(200)).await;
+    let wanted = json!({"name": "secure", "categories": ["item"], "webhook": {"url": endpoint.url()}});
     let (path, secret) = subscribe(&analyst, wanted).await;
     seller.lists("ONE", 1).await;
     let failing = server.until(&analyst, &path, |consumer| consumer["state"] == json!("failing")).await.body;
@@ -182,7 +182,7 @@ async fn over_tls_to_whom_the_system_trusts() {
     std::fs::write(&trusted, CERTIFICATE).unwrap();
     server.set("SSL_CERT_FILE", trusted.to_str().unwrap());
     server.resume().await;
-    let received = receiver.until(|received| received.len() == 1).await;
+    let received = endpoint.until(|received| received.len() == 1).await;
     assert!(received[0].is_signed_with(&secret));
 }
 
@@ -190,8 +190,8 @@ async fn over_tls_to_whom_the_system_trusts() {
 async fn by_itself_nothing_is_sent_inside() {
     let server = Server::start().await;
     let analyst = server.staff("ana", "analyst").await;
-    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
-    let body = json!({"name": "x", "webhook": {"url": receiver.url()}});
+    let endpoint = Receiver::start(|_, _| Reply::Status(200)).await;
+    let body = json!({"name": "x", "webhook": {"url": endpoint.url()}});
     assert_eq!(analyst.post("/v1/consumers", body).await.refused(422), ["webhook.url"]);
 }
 

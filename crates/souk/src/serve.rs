@@ -118,7 +118,7 @@ impl Server {
         site.tell(&occupant)?;
         let config = config.clone();
         let server =
-            Self { config, site, market, workers, webhooks, anchoring, http, events, metrics, stop_metrics };
+            Self { config, site, market, workers, anchoring, webhooks, http, events, metrics, stop_metrics };
         server.announce(began.elapsed());
         Ok(server)
     }

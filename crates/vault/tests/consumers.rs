@@ -80,7 +80,7 @@ async fn a_consumer_is_its_owners() {
     );
     for whose in [Whose::Of(ANN), Whose::Everybodys] {
         assert_eq!(vault.consumer(id(1), whose).await.expect("read").as_ref(), Some(&made));
-        assert_eq!(vault.consumers(whose, None, 10).await.expect("read"), [made.clone()]);
+        assert_eq!(vault.consumers(whose, None, 10).await.expect("read"), std::slice::from_ref(&made));
     }
     let bob = Whose::Of(BOB);
     assert_eq!(vault.consumer(id(1), bob).await.expect("read"), None);

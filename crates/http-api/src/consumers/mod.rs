@@ -141,8 +141,8 @@ fn names(
         let name = line(1..=200)(name)?;
         if fits(&name) { Ok(name) } else { Err("A category is what stands before the first hyphen.".into()) }
     };
-    let named = names.into_iter().enumerate();
-    named.filter_map(|(n, name)| check.required(format!("{field}[{n}]"), Some(name), parse)).collect()
+    let numbered = names.into_iter().enumerate();
+    numbered.filter_map(|(n, name)| check.required(format!("{field}[{n}]"), Some(name), parse)).collect()
 }
 
 #[derive(Serialize, ToSchema)]

@@ -8,69 +8,69 @@ use crate::support::{ANN, BOB, Site};
 
 /// A webhook of Bob's that is told when the sender has looked at all there is after this was called.
 async fn fence(site: &Site) {
-    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
-    let (id, _) = site.subscribe_to(&receiver.url(), |consumer| NewConsumer { owner: BOB, ..consumer }).await;
-    receiver.until(|received| !received.is_empty()).await;
+    let endpoint = Receiver::start(|_, _| Reply::Status(200)).await;
+    let (id, _) = site.subscribe_to(&endpoint.url(), |consumer| NewConsumer { owner: BOB, ..consumer }).await;
+    endpoint.until(|received| !received.is_empty()).await;
     assert!(site.vault.delete_consumer(id, Whose::Of(BOB)).await.expect("deleted"));
 }
 
-async fn quiet(site: &Site, receiver: &Receiver) {
-    let before = receiver.received().len();
+async fn quiet(site: &Site, endpoint: &Receiver) {
+    let before = endpoint.received().len();
     fence(site).await;
     site.append("order-1", "Counted").await;
     fence(site).await;
-    assert_eq!(receiver.received().len(), before);
+    assert_eq!(endpoint.received().len(), before);
 }
 
 #[tokio::test]
 async fn paused_is_quiet_and_resumed_makes_up_for_it() {
     let site = Site::open().await;
-    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
-    let (id, _) = site.subscribe(&receiver.url()).await;
+    let endpoint = Receiver::start(|_, _| Reply::Status(200)).await;
+    let (id, _) = site.subscribe(&endpoint.url()).await;
     let _sender = site.send();
     site.append("order-1", "Counted").await;
-    receiver.until(|received| received.len() == 1).await;
+    endpoint.until(|received| received.len() == 1).await;
     site.vault.pause(id, Whose::Of(ANN), "moving house").await.expect("paused");
     fence(&site).await;
-    quiet(&site, &receiver).await;
+    quiet(&site, &endpoint).await;
     let resumed = site.vault.resume(id, Whose::Of(ANN)).await.expect("resumed").expect("there");
     // The pause may have come before the first event was noted.
-    let sent_again = if resumed.position.is_none() { 1 } else { 0 };
-    receiver.until(|received| received.len() == 2 + sent_again).await;
+    let sent_again = usize::from(resumed.position.is_none());
+    endpoint.until(|received| received.len() == 2 + sent_again).await;
 }
 
 #[tokio::test]
 async fn deleted_is_quiet_for_good() {
     let site = Site::open().await;
-    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
-    let (id, _) = site.subscribe(&receiver.url()).await;
+    let endpoint = Receiver::start(|_, _| Reply::Status(200)).await;
+    let (id, _) = site.subscribe(&endpoint.url()).await;
     let _sender = site.send();
     site.append("order-1", "Counted").await;
-    receiver.until(|received| received.len() == 1).await;
+    endpoint.until(|received| received.len() == 1).await;
     assert!(site.vault.delete_consumer(id, Whose::Of(ANN)).await.expect("deleted"));
     fence(&site).await;
-    quiet(&site, &receiver).await;
+    quiet(&site, &endpoint).await;
 }
 
 #[tokio::test]
 async fn who_may_not_read_events_any_more_is_told_of_none() {
     let site = Site::open().await;
-    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
-    let (id, _) = site.subscribe(&receiver.url()).await;
+    let endpoint = Receiver::start(|_, _| Reply::Status(200)).await;
+    let (id, _) = site.subscribe(&endpoint.url()).await;
     let sender = site.send();
     site.append("order-1", "Counted").await;
-    receiver.until(|received| received.len() == 1).await;
+    endpoint.until(|received| received.len() == 1).await;
     site.out.lock().expect("unpoisoned").insert(ANN);
     let paused = site.until(id, |consumer| consumer.paused_because.is_some()).await;
     assert_eq!(paused.paused_because.as_deref(), Some("its owner may not read events any more"));
     fence(&site).await;
-    quiet(&site, &receiver).await;
+    quiet(&site, &endpoint).await;
     // Nor is anything sent of a webhook that is there when a sender begins.
     sender.stop().await;
     site.vault.resume(id, Whose::Of(ANN)).await.expect("resumed");
     let _sender = site.send();
     site.until(id, |consumer| consumer.paused_because.is_some()).await;
-    quiet(&site, &receiver).await;
+    quiet(&site, &endpoint).await;
 }
 
 #[tokio::test]
