@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::Write,
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{
@@ -116,7 +116,7 @@ fn done(state: &Path) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_that_is_killed_goes_on_without_a_gap_or_a_double() {
-    let market = Market::with(30).await;
+    let market = Market::with(16).await;
     for (name, options) in [
         ("events.ndjson", &[][..]),
         ("events.csv.gz", &["--category", "order"]),
@@ -353,4 +353,33 @@ async fn an_event_of_tomorrow_is_exported_but_not_interpreted() {
     }
     let exported = market.exports(None, &[]);
     assert!(exported.contains("OrderTeleported") && exported.contains(r#""version":99"#), "{exported}");
+}
+
+/// What a server hands out of the same log, by position and by time, but for the hashes, which stay in its file.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_server_is_exported_like_a_file() {
+    let market = Market::with(4).await;
+    let mut serve = Command::new(binary());
+    serve
+        .args(["events", "serve", "--listen", "127.0.0.1:0", "--insecure", "--data-dir"])
+        .arg(market.path(""));
+    let mut server = serve.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let log = format!("kurrentdb://{}?tls=false", said.trim().rsplit(' ').next().unwrap());
+    let since = time(MINUTES * 60).to_rfc3339();
+    for options in [&[][..], &["--category", "cart"], &["--since", &since, "--to", "2500"]] {
+        let lines = |options: &[&str]| -> Vec<Value> {
+            let text = market.exports(None, options);
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        };
+        let mut expected = lines(options);
+        for event in &mut expected {
+            event["hash"] = Value::Null;
+        }
+        assert!(expected.len() > AT_ONCE);
+        assert_eq!(lines(&[options, &["--event-log", &log]].concat()), expected, "{options:?}");
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
 }

@@ -65,11 +65,15 @@ impl Output {
             self.write(&nothing, &mut state)?;
         }
         match self {
-            Self::Screen(_) => return Ok(state),
-            Self::Growing(_) => {}
-            Self::Parts(parts) => parts.finish()?,
+            Self::Screen(_) => {}
+            Self::Growing(_) | Self::Parts(Parts { joined: None, .. }) => state.forget()?,
+            Self::Parts(Parts { folder, joined: Some(path) }) => {
+                join(&folder, &path)?;
+                // First of all nobody may go on with what is left of the parts.
+                state.forget()?;
+                fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+            }
         }
-        state.forget()?;
         Ok(state)
     }
 }
@@ -156,20 +160,19 @@ impl Parts {
             .and_then(|()| replace(&folder.join(name), |file| file.write_all(&bytes)))
             .with_context(|| folder.display().to_string())
     }
+}
 
-    fn finish(self) -> anyhow::Result<()> {
-        let Some(path) = self.joined else { return Ok(()) };
-        let parts = fs::read_dir(&self.folder)?.map(|entry| Ok(entry?.path()));
-        let mut parts: Vec<_> = parts.collect::<io::Result<_>>()?;
-        parts.retain(|part| part.extension().is_some_and(|extension| extension == "parquet"));
-        parts.sort();
-        let temporary = self.folder.join("joined.tmp");
-        let file = format::join(&parts, File::create(&temporary)?)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path).with_context(|| path.display().to_string())?;
-        sync_folder_of(&path)?;
-        Ok(fs::remove_dir_all(&self.folder)?)
-    }
+/// Puts the parts together, and where it was to be.
+fn join(folder: &Path, path: &Path) -> anyhow::Result<()> {
+    let parts = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+    let mut parts: Vec<_> = parts.collect::<io::Result<_>>()?;
+    parts.retain(|part| part.extension().is_some_and(|extension| extension == "parquet"));
+    parts.sort();
+    let temporary = folder.join("joined.tmp");
+    format::join(&parts, File::create(&temporary)?)?.sync_all()?;
+    fs::rename(&temporary, path)
+        .and_then(|()| sync_folder_of(path))
+        .with_context(|| path.display().to_string())
 }
 
 /// UTC.
