@@ -96,10 +96,7 @@ impl Server {
         let metrics = telemetry::expose(settings.metrics_listen, recorder, stop_metrics.clone()).await?;
         let market = site.market(script).await?;
         let events = match (&settings.event_server, event_listener) {
-            (Some(config), Some(listener)) => {
-                let access = event_server::accounts(&market, config);
-                Some(EventServer::start(Arc::clone(&market.log), config, access, listener)?)
-            }
+            (Some(events), Some(listener)) => Some(EventServer::beside(&market, config, events, listener)?),
             _ => None,
         };
         let workers = site.follow(&market, settings.roles).await?;

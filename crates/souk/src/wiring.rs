@@ -39,7 +39,7 @@ use crate::{
     client::Client,
     config::{Config, EventLogChoice, Roles},
     data_dir::{DataDir, Entry, Lock, Occupant},
-    event_server, lease,
+    lease,
     progress::Progress,
 };
 
@@ -382,7 +382,7 @@ pub(crate) async fn open_log(choice: EventLogChoice, data: DataDir) -> anyhow::R
 impl Occupant {
     /// A server answers to others for as long as it runs; an import is done some time.
     fn serves(&self) -> bool {
-        ["souk serve", "souk demo", event_server::COMMAND].contains(&&*self.command)
+        ["souk serve", "souk demo"].contains(&&*self.command)
     }
 }
 
