@@ -13,7 +13,7 @@ use souk_vault::{
 use sqlx::PgPool;
 
 /// Sessions, for the reason given in the module; and what was migrated is known by what it made.
-const LEFT_OUT: [&str; 4] = ["sessions", "refresh_tokens", "migrations", "deliveries"];
+const LEFT_OUT: [&str; 5] = ["sessions", "refresh_tokens", "migrations", "consumers", "deliveries"];
 
 fn account(n: u128) -> AccountId {
     AccountId(uuid::Uuid::from_u128(n))
