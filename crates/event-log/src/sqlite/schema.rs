@@ -81,8 +81,8 @@ CREATE VIEW events AS
                  CASE WHEN json_valid(CAST(data AS TEXT)) THEN CAST(data AS TEXT) END AS document,
                  CASE WHEN json_valid(CAST(metadata AS TEXT)) THEN CAST(metadata AS TEXT) END AS envelope
           FROM event_rows) e
-    JOIN stream_rows s ON s.id = e.stream_id
-    JOIN kinds k ON k.id = e.kind_id;
+    JOIN kinds k ON k.id = e.kind_id           -- first: most questions are about a few kinds, and need no other names
+    JOIN stream_rows s ON s.id = e.stream_id;
 CREATE VIEW streams AS
     SELECT s.name AS stream,
            substr(s.name, 1, instr(s.name || '-', '-') - 1) AS category,

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Bytes after which a chunk ends early. One is read while another is written: so much is held in memory.
-const CHUNK_BYTES: usize = 64 << 20;
+const CHUNK_BYTES: usize = 32 << 20;
 
 pub(super) async fn export(log: &dyn EventLog, args: ExportArgs) -> anyhow::Result<()> {
     let request = request(&args)?;
