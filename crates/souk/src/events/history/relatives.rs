@@ -25,7 +25,10 @@ impl Relatives {
         event: &Recorded,
         data: &Value,
     ) -> anyhow::Result<Option<String>> {
-        let Some(cause) = event.metadata().causation_id else { return Ok(None) };
+        let Some(cause) = event.metadata().causation_id else {
+            self.remember(event);
+            return Ok(None);
+        };
         for stream in relatives(&event.stream, data) {
             if !self.told.contains_key(&cause) && self.read.insert(stream.clone()) {
                 let mut events = log.read_stream(&stream, 0, Direction::Forward, usize::MAX);
@@ -34,7 +37,9 @@ impl Relatives {
                 }
             }
         }
-        Ok(self.told.get(&cause).cloned())
+        let told = self.told.get(&cause).cloned();
+        self.remember(event);
+        Ok(told)
     }
 
     fn remember(&mut self, event: &Recorded) {

@@ -47,6 +47,7 @@ pub(super) fn of_data(data: &Value) -> Vec<String> {
 fn of_value(name: &str, value: &Value) -> String {
     match value {
         Value::Null => "none".to_owned(),
+        Value::String(text) if text.is_empty() => "none".to_owned(),
         Value::Bool(yes) => (if *yes { "yes" } else { "no" }).to_owned(),
         Value::Number(number) => number.to_string(),
         Value::String(text) if is_code(name, text) => of_name(text),
