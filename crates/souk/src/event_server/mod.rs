@@ -180,4 +180,11 @@ mod tests {
             assert_eq!(wrong.check().unwrap_err().field, field);
         }
     }
+
+    #[test]
+    fn the_categories_of_the_catalogue_are_protected() {
+        let catalogue = include_str!("../../../../docs/events.md");
+        let headings = catalogue.lines().filter_map(|line| line.strip_prefix("## `")?.split('-').next());
+        assert_eq!(headings.map(str::to_owned).collect::<BTreeSet<_>>(), categories());
+    }
 }
