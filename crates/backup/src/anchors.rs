@@ -44,10 +44,11 @@ struct Body<'a> {
     anchored_at: DateTime<Utc>,
 }
 
-/// The log's last event; `None` of an empty log, or of one without a chain.
-pub async fn head(log: &dyn EventLog) -> Result<Option<Head>, ReadError> {
+/// The log's last event; `None` of an empty log.
+pub async fn head(log: &dyn EventLog) -> Result<Option<Head>, BackupError> {
     let last = log.read_all(Position::MAX >> 1, Filter::all(), Direction::Backward, 1).next().await;
-    Ok(last.transpose()?.as_deref().and_then(Head::of))
+    let Some(last) = last.transpose()? else { return Ok(None) };
+    Head::of(&last).map(Some).ok_or(BackupError::NoChain)
 }
 
 /// The same head again is the same object.

@@ -1,7 +1,7 @@
 //! Follows the log: what was appended is in the backup within a second.
 //!
 //! First the copy of what the vault has of the accounts that the new events name, then the events, then the manifest: so
-//! what a manifest counts on can always be read. The whole vault and the bank are copied now and then, and at the end.
+//! what a manifest counts on can always be read. The whole vault and the bank are copied now and then, beside that, and at the end.
 //!
 //! When the place or the vault cannot be reached it is tried again, ever less often; what is appended meanwhile waits in
 //! the log, not in memory.
@@ -10,18 +10,23 @@ use std::{pin::pin, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use souk_event_log::{Filter, Message, ReadError, Subscription};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
 
 use crate::{
     BackupError,
-    ship::{ACCOUNT_COPIES, Backup, Step},
+    ship::{ACCOUNT_COPIES, Backup, Step, WholeCopy},
 };
 
-/// From the beginning of one shipment to the next.
+/// From the beginning of one shipment to the next, but of those that are full.
 const PACE: Duration = Duration::from_millis(400);
 /// Pause after a failure; doubled with each, up to the longest.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Pause after a whole copy that failed.
+const WHOLE_AGAIN: Duration = Duration::from_secs(5);
 const ANCHOR_EVERY: Duration = Duration::from_mins(5);
 /// How long the end may take.
 const FAREWELL: Duration = Duration::from_secs(20);
@@ -30,8 +35,11 @@ struct Follower<'b, P> {
     backup: &'b mut Backup,
     progress: P,
     messages: Subscription,
-    /// Whether the vault was copied since the backup caught up: from there on copies of accounts keep it up to date.
+    /// Whether the manifest counts on a copy of the vault that was begun since the backup caught up, and on copies of accounts
+    /// since, which keep it up to date.
     live: bool,
+    /// The whole copy that is being taken, if one is.
+    whole: JoinSet<Result<WholeCopy, BackupError>>,
     caught_up: bool,
     /// The manifest does not say what was written.
     unpublished: bool,
@@ -57,6 +65,7 @@ pub async fn follow(
         progress,
         messages,
         live: false,
+        whole: JoinSet::new(),
         caught_up: false,
         unpublished: false,
         whole_every,
@@ -71,7 +80,8 @@ pub async fn follow(
             () = &mut stop => return follower.finish().await,
             message = follower.messages.next(), if !follower.backup.is_full() => follower.hear(message).await?,
             () = sleep_until(follower.next), if has_work => follower.work().await?,
-            () = sleep_until(follower.whole_due.max(follower.next)), if follower.caught_up => follower.work().await?,
+            Some(copied) = follower.whole.join_next() => follower.adopt(copied?).await?,
+            () = sleep_until(follower.whole_due), if follower.caught_up && follower.whole.is_empty() => follower.copy_whole(),
         }
     }
 }
@@ -107,12 +117,13 @@ impl<P: FnMut(Step)> Follower<'_, P> {
 
     async fn work(&mut self) -> Result<(), BackupError> {
         let began = Instant::now();
+        let full = self.backup.is_full();
         match self.step().await {
             Ok(()) => {
                 if self.failures > 0 {
                     tracing::info!(events = self.backup.events(), "the backup goes on");
                 }
-                (self.failures, self.next) = (0, began + PACE);
+                (self.failures, self.next) = (0, if full { began } else { began + PACE });
             }
             Err(error) if error.is_final() => return Err(error),
             Err(error) => {
@@ -125,8 +136,13 @@ impl<P: FnMut(Step)> Follower<'_, P> {
     }
 
     async fn step(&mut self) -> Result<(), BackupError> {
-        if self.live && self.backup.has_news() {
-            self.backup.copy_accounts().await?;
+        if (self.live || !self.whole.is_empty())
+            && self.backup.has_news()
+            && !self.backup.copy_accounts().await?
+        {
+            (self.live, self.unpublished) = (false, false);
+            self.whole = JoinSet::new();
+            self.whole_due = Instant::now();
         }
         if self.backup.has_news() || self.backup.is_full() {
             self.backup.ship().await?;
@@ -135,13 +151,7 @@ impl<P: FnMut(Step)> Follower<'_, P> {
                 (self.progress)(Step::Events { done: self.backup.events(), of: 0 });
             }
         }
-        let whole_due = self.whole_due <= Instant::now() || self.backup.account_copies >= ACCOUNT_COPIES;
-        if self.caught_up && whole_due {
-            self.backup.copy_whole(|_| ()).await?;
-            tracing::info!(events = self.backup.events(), "the vault was copied as a whole");
-            (self.live, self.unpublished) = (true, false);
-            self.whole_due = Instant::now() + self.whole_every;
-        } else if self.unpublished {
+        if self.unpublished {
             self.backup.publish().await?;
             self.unpublished = false;
         }
@@ -149,20 +159,46 @@ impl<P: FnMut(Step)> Follower<'_, P> {
             self.backup.anchor().await?;
             self.anchor_due = Instant::now() + ANCHOR_EVERY;
         }
+        if self.backup.account_copies >= ACCOUNT_COPIES {
+            self.whole_due = Instant::now();
+        }
+        Ok(())
+    }
+
+    fn copy_whole(&mut self) {
+        self.whole.spawn(self.backup.whole_copy(|_| ()));
+        self.whole_due = Instant::now() + self.whole_every;
+    }
+
+    async fn adopt(&mut self, copied: Result<WholeCopy, BackupError>) -> Result<(), BackupError> {
+        let adopted = match copied {
+            Ok(whole) => self.backup.adopt(whole).await,
+            Err(error) => Err(error),
+        };
+        match adopted {
+            Ok(()) => {
+                tracing::info!(events = self.backup.events(), "the vault was copied as a whole");
+                (self.live, self.unpublished) = (true, false);
+            }
+            Err(error) if error.is_final() => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "the vault could not be copied as a whole and will be tried again");
+                self.whole_due = Instant::now() + WHOLE_AGAIN.min(self.whole_every);
+            }
+        }
         Ok(())
     }
 
     /// What there is still to be had from the log, and a last whole copy.
     async fn finish(mut self) -> Result<(), BackupError> {
+        self.whole.shutdown().await;
         let backup = &mut *self.backup;
-        let live = self.live;
+        let mut live = self.live;
         let end = async {
             let head = backup.source.log.head().await?;
             while backup.gathered() < head {
                 if backup.is_full() {
-                    if live {
-                        backup.copy_accounts().await?;
-                    }
+                    live = live && backup.copy_accounts().await?;
                     backup.ship().await?;
                 }
                 match self.messages.next().await {
@@ -172,9 +208,7 @@ impl<P: FnMut(Step)> Follower<'_, P> {
                     None => return Err(ReadError::Unavailable("the log was closed".into()).into()),
                 }
             }
-            if live {
-                backup.copy_accounts().await?;
-            }
+            live = live && backup.copy_accounts().await?;
             backup.ship().await?;
             if live {
                 backup.publish().await?;

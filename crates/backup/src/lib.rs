@@ -43,6 +43,8 @@ pub enum BackupError {
     Log(#[from] ReadError),
     #[error("the log is damaged at position {position}: {damage}; what is in the backup stays as it is")]
     Damaged { position: Position, damage: Damage },
+    #[error("the log keeps no hashes, so there is nothing to anchor: only the embedded log does")]
+    NoChain,
     #[error(
         "the backup is of another log, or this log lost its end: {0}. Name another place for the backup of this log"
     )]
@@ -73,7 +75,11 @@ impl BackupError {
     pub fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::Damaged { .. } | Self::OtherLog(_) | Self::Format { .. } | Self::Log(ReadError::Corrupt(_))
+            Self::Damaged { .. }
+                | Self::OtherLog(_)
+                | Self::OtherVault { .. }
+                | Self::Format { .. }
+                | Self::Log(ReadError::Corrupt(_))
         )
     }
 

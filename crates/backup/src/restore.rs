@@ -10,7 +10,7 @@ use souk_event_log::{
     Position, Recorded,
     sqlite::{RestoreError, Restorer},
 };
-use souk_vault::copies::{CopyError, Restoring, Text};
+use souk_vault::copies::{CopyError, InLog, Restoring, Text};
 use sqlx::PgConnection;
 use tokio::{io::AsyncWriteExt, task::spawn_blocking};
 
@@ -32,16 +32,18 @@ pub struct Restore {
     manifest: Manifest,
 }
 
-/// What the log says of accounts.
+/// What the log says of accounts, and where it ends.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Accounts {
     pub registered: Vec<AccountId>,
     pub forgotten: Vec<AccountId>,
+    pub head: Option<Position>,
 }
 
 impl Accounts {
     /// Takes note of what an event says.
     pub fn note(&mut self, event: &Recorded) {
+        self.head = Some(event.position);
         if event.stream.category() != Account::CATEGORY {
             return;
         }
@@ -51,6 +53,10 @@ impl Accounts {
             "AccountForgotten" => self.forgotten.push(account),
             _ => {}
         }
+    }
+
+    pub fn in_log(&self) -> InLog<'_> {
+        InLog { registered: &self.registered, forgotten: &self.forgotten, head: self.head }
     }
 }
 
@@ -149,7 +155,7 @@ impl Restore {
                         .boxed();
                     restoring.load(text).await.map_err(|error| BackupError::object(&name, error))?;
                 }
-                restoring.agree(&accounts.registered, &accounts.forgotten).await?;
+                restoring.agree(&accounts.in_log()).await?;
                 return Ok(restoring.commit().await?);
             }
             manifest = Self::open(self.store.clone()).await?.manifest;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use souk_domain::{AccountId, Decider, account::Account};
 use souk_event_log::{Clock, Direction, EventLog, Filter, Position, Recorded, sqlite::Chain};
-use souk_vault::copies::Copying;
+use souk_vault::copies::{Contents, Copying};
 use sqlx::{Connection, PgConnection};
 use tokio::task::spawn_blocking;
 
@@ -67,6 +67,14 @@ pub struct Backup {
     head: Option<Head>,
     /// Copies of some accounts since the whole one.
     pub(crate) account_copies: usize,
+}
+
+/// A copy of everything but the log, which is in the store, but not in a manifest yet.
+pub(crate) struct WholeCopy {
+    vault: VaultCopy,
+    bank: Option<String>,
+    /// Copies of some accounts that it makes superfluous.
+    replaces: usize,
 }
 
 /// Events that are not in an object under `log/` yet.
@@ -198,63 +206,77 @@ impl Backup {
         Ok(())
     }
 
-    /// Copies what the vault has of the accounts that the events to be shipped name.
-    pub(crate) async fn copy_accounts(&mut self) -> Result<(), BackupError> {
+    /// Copies what the vault has of the accounts that the events to be shipped name. False: the vault has another shape than
+    /// the whole copy, over which nothing can be laid any more, so that another one is needed first.
+    pub(crate) async fn copy_accounts(&mut self) -> Result<bool, BackupError> {
         if self.gathered.accounts.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let mut connection = self.connect().await?;
         let accounts = self.gathered.accounts.iter().copied().collect();
         let copying = Copying::begin(&mut connection, Some(accounts)).await?;
-        let migrated = self
-            .manifest
-            .as_ref()
-            .is_some_and(|manifest| manifest.vault.contents.migration != copying.contents().migration);
-        if migrated {
-            // The vault has another shape since: rows of it cannot be laid over the older copy.
-            drop(copying);
-            return self.copy_whole(|_| ()).await;
+        if let Some(manifest) = &self.manifest {
+            let (kept, found) = (&manifest.vault.contents, copying.contents());
+            same_vault(kept, found)?;
+            if kept.migration != found.migration {
+                return Ok(false);
+            }
         }
         let name = vault_object(self.gathered.next(), ACCOUNTS);
         self.store.put_compressed(&name, copying.text()).await?;
         self.account_copies += 1;
         close(connection).await;
-        Ok(())
+        Ok(true)
     }
 
     /// Copies the whole vault and the bank, and writes a manifest that counts on them.
-    pub(crate) async fn copy_whole(&mut self, mut progress: impl FnMut(Step)) -> Result<(), BackupError> {
-        let events = self.events();
-        let mut connection = self.connect().await?;
-        let copying = Copying::begin(&mut connection, None).await?;
-        let contents = copying.contents().clone();
-        if let Some(Manifest { vault: kept, .. }) = &self.manifest {
-            let kept = &kept.contents;
-            if contents.subjects < kept.subjects || contents.signing_key != kept.signing_key {
-                return Err(BackupError::OtherVault { found: contents.subjects, kept: kept.subjects });
+    pub(crate) async fn copy_whole(&mut self, progress: impl FnMut(Step)) -> Result<(), BackupError> {
+        let whole = self.whole_copy(progress).await?;
+        self.adopt(whole).await
+    }
+
+    /// Copies the whole vault and the bank, beside whatever else is done meanwhile.
+    pub(crate) fn whole_copy<F: FnMut(Step)>(
+        &self,
+        mut progress: F,
+    ) -> impl Future<Output = Result<WholeCopy, BackupError>> + use<F> {
+        let (source, store) = (self.source.clone(), self.store.clone());
+        let kept = self.manifest.as_ref().map(|manifest| manifest.vault.contents.clone());
+        let (events, replaces) = (self.events(), self.account_copies);
+        async move {
+            let mut connection = source.vault.connect().await.map_err(BackupError::Database)?;
+            let copying = Copying::begin(&mut connection, None).await?;
+            let contents = copying.contents().clone();
+            if let Some(kept) = &kept {
+                same_vault(kept, &contents)?;
             }
+            progress(Step::Vault { people: contents.subjects });
+            let object = vault_object(events, WHOLE);
+            store.put_compressed(&object, copying.text()).await?;
+            close(connection).await;
+            let mut bank = None;
+            if source.bank.is_file() {
+                progress(Step::Bank);
+                let name = format!("bank/{events:020}.sqlite.zst");
+                store.put_compressed(&name, bank::copy(&source.bank).await?).await?;
+                bank = Some(name);
+            }
+            Ok(WholeCopy { vault: VaultCopy { object, events, contents }, bank, replaces })
         }
-        progress(Step::Vault { people: contents.subjects });
-        let object = vault_object(events, WHOLE);
-        self.store.put_compressed(&object, copying.text()).await?;
-        close(connection).await;
-        let bank = if self.source.bank.is_file() {
-            progress(Step::Bank);
-            let name = format!("bank/{events:020}.sqlite.zst");
-            self.store.put_compressed(&name, bank::copy(&self.source.bank).await?).await?;
-            Some(name)
-        } else {
-            None
-        };
+    }
+
+    /// Writes a manifest that counts on the copy, and deletes what that replaces.
+    pub(crate) async fn adopt(&mut self, whole: WholeCopy) -> Result<(), BackupError> {
+        let WholeCopy { vault, bank, replaces } = whole;
         self.manifest = Some(Manifest {
             format: FORMAT,
             written_at: (self.source.clock)(),
             head: self.head.clone(),
-            vault: VaultCopy { object, events, contents },
+            vault,
             bank,
         });
         self.publish().await?;
-        self.account_copies = 0;
+        self.account_copies -= replaces;
         self.clear_copies().await
     }
 
@@ -309,6 +331,14 @@ impl Backup {
     async fn connect(&self) -> Result<PgConnection, BackupError> {
         self.source.vault.connect().await.map_err(BackupError::Database)
     }
+}
+
+/// Whether a vault is the one that was copied before: no key is ever deleted, and its own never changes.
+fn same_vault(kept: &Contents, found: &Contents) -> Result<(), BackupError> {
+    if found.subjects < kept.subjects || found.signing_key != kept.signing_key {
+        return Err(BackupError::OtherVault { found: found.subjects, kept: kept.subjects });
+    }
+    Ok(())
 }
 
 /// It has done its work, whether it ends well or not.

@@ -97,6 +97,10 @@ fn tamper(file: &File, sql: &str) {
     std::fs::write(file.path().with_extension("damaged"), "").unwrap();
 }
 
+/// Before the first event, where no chain reaches, and the next of its stream.
+const INSERTED: &str = "INSERT INTO event_rows SELECT -7, stream_id, revision + 5, kind_id, recorded_at, zeroblob(16), \
+    zeroblob(32), data, metadata FROM event_rows WHERE position = 19";
+
 #[tokio::test]
 async fn verify_names_the_first_bad_position() {
     let renamed = "UPDATE stream_rows SET name = 'order-9' WHERE name = 'order-2'";
@@ -109,6 +113,8 @@ async fn verify_names_the_first_bad_position() {
         ("UPDATE event_rows SET id = randomblob(16) WHERE position = 0", 0, Damage::Hash),
         ("UPDATE event_rows SET revision = 77 WHERE position = 11", 11, Damage::Hash),
         ("UPDATE kinds SET type = 'Other' WHERE category = 'payment'", 1, Damage::Hash),
+        ("UPDATE kinds SET category = 'other' WHERE category = 'payment'", 1, Damage::Name),
+        (INSERTED, 0, Damage::Inserted),
         (renamed, 2, Damage::Hash),
         ("DELETE FROM stream_rows WHERE name = 'order-2'", 2, Damage::Name),
         ("DELETE FROM event_rows WHERE position = 5", 5, Damage::Missing),

@@ -148,7 +148,7 @@ pub(crate) async fn restore(config: Config, from: String, keep_vault: bool) -> a
     let (postgres, database) = wiring::postgres(&config, &data, true).await?;
     let mut connection = PgConnection::connect_with(&database).await.context("the vault's database")?;
     let vault = if keep_vault {
-        copies::agree(&mut connection, &accounts.registered, &accounts.forgotten).await.map_err(Into::into)
+        copies::agree(&mut connection, &accounts.in_log()).await.map_err(Into::into)
     } else {
         // In the private PostgreSQL of a directory that a restore was interrupted in is nothing but what that left.
         let replace = interrupted && config.database.is_none();

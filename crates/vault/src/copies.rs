@@ -5,7 +5,8 @@
 //! accounts* holds their keys, addresses and passwords alone: laid over a whole copy that is older it brings that up to date,
 //! for a fraction of the work.
 //!
-//! Consumers of events and their webhooks are left out so far, and have to be made again. So are sessions: a session that was ended since must not come back to life. After a restore people log in again.
+//! Sessions are left out: one that was ended since must not come back to life. After a restore people log in again. So are the
+//! last tries of webhooks, which are there to be looked at.
 //!
 //! A copy holds keys wrapped by the master key, and is of no use without it. That key is not in it.
 
@@ -21,12 +22,13 @@ use crate::{MasterKey, VaultError, schema};
 
 /// Copied as a whole, in an order in which they can be filled. A test fails for a table that is neither here nor left out on
 /// purpose.
-const KEPT: &[&str] = &["secrets", "subjects", "addresses", "credentials"];
+const KEPT: &[&str] = &["secrets", "subjects", "addresses", "credentials", "consumers"];
 /// What an account has: the table, the column that names the account, the primary key.
 const OF_ACCOUNTS: &[(&str, &str, &str)] = &[
     ("subjects", "subject", "subject"),
     ("addresses", "account", "address"),
     ("credentials", "account", "account"),
+    ("consumers", "owner", "id"),
 ];
 
 const HEADER: &str = "-- souk vault ";
@@ -88,12 +90,7 @@ impl<'c> Copying<'c> {
         accounts: Option<Vec<AccountId>>,
     ) -> Result<Self, CopyError> {
         sqlx::query("begin isolation level repeatable read, read only").execute(&mut *connection).await?;
-        let exists: bool = sqlx::query_scalar("select to_regclass('vault.migrations') is not null")
-            .fetch_one(&mut *connection)
-            .await?;
-        if !exists {
-            return Err(CopyError::Nothing);
-        }
+        require_vault(connection).await?;
         let row = sqlx::query(
             "select coalesce((select max(version) from vault.migrations), 0),
                     (select count(*) from vault.subjects),
@@ -131,6 +128,9 @@ impl<'c> Copying<'c> {
             };
             for (table, condition) in tables {
                 let columns = columns(connection, table).await?;
+                if columns.is_empty() {
+                    continue; // A vault of an older version, which has no such table.
+                }
                 yield format!("COPY vault.{table} ({columns}) FROM stdin;\n").into();
                 let sql = format!("copy (select {columns} from vault.{table}{condition}) to stdout");
                 let mut rows = connection.copy_out_raw(&sql).await?;
@@ -196,6 +196,9 @@ impl<'c> Restoring<'c> {
         if let Some(accounts) = &contents.accounts {
             let accounts: Vec<Uuid> = accounts.iter().map(|account| account.0).collect();
             for (table, column, _) in OF_ACCOUNTS {
+                if columns(&mut self.transaction, table).await?.is_empty() {
+                    continue;
+                }
                 let sql = format!("delete from vault.{table} where {column} = any($1)");
                 sqlx::query(AssertSqlSafe(sql)).bind(&accounts).execute(&mut *self.transaction).await?;
             }
@@ -242,29 +245,32 @@ impl<'c> Restoring<'c> {
     }
 
     /// Makes the vault agree with the log beside it; see [`agree`].
-    pub async fn agree(
-        &mut self,
-        registered: &[AccountId],
-        forgotten: &[AccountId],
-    ) -> Result<(), CopyError> {
-        Ok(agree(&mut self.transaction, registered, forgotten).await?)
+    pub async fn agree(&mut self, log: &InLog<'_>) -> Result<(), CopyError> {
+        agree(&mut self.transaction, log).await
     }
 
-    /// Brings the schema up to date and makes everything durable.
-    pub async fn commit(mut self) -> Result<(), CopyError> {
-        schema::migrate_to(schema::newest(), &mut self.transaction).await?;
+    /// Makes everything durable.
+    pub async fn commit(self) -> Result<(), CopyError> {
         Ok(self.transaction.commit().await?)
     }
 }
 
+/// What the log says, as far as the vault depends on it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InLog<'a> {
+    pub registered: &'a [AccountId],
+    pub forgotten: &'a [AccountId],
+    /// The position of its last event.
+    pub head: Option<u64>,
+}
+
 /// Makes a vault, which may be older or newer than the log beside it, agree with that log: whom the log has forgotten is
-/// forgotten, who is registered there can log in, and a registration that the log does not know can be completed by
-/// registering again.
-pub async fn agree(
-    connection: &mut PgConnection,
-    registered: &[AccountId],
-    forgotten: &[AccountId],
-) -> Result<(), sqlx::Error> {
+/// forgotten, who is registered there can log in, a registration that the log does not know can be completed by
+/// registering again, and no consumer has seen more than there is. Brings the vault's schema up to date first.
+pub async fn agree(connection: &mut PgConnection, log: &InLog<'_>) -> Result<(), CopyError> {
+    let InLog { registered, forgotten, head } = *log;
+    require_vault(connection).await?;
+    schema::migrate_to(schema::newest(), connection).await?;
     let ids = |accounts: &[AccountId]| accounts.iter().map(|account| account.0).collect::<Vec<Uuid>>();
     sqlx::query(
         "with forgotten as (
@@ -272,6 +278,7 @@ pub async fn agree(
              on conflict (subject) do update set wrapped_key = null
          ),
          address as (delete from vault.addresses where account = any($1)),
+         consumers as (delete from vault.consumers where owner = any($1)),
          credentials as (delete from vault.credentials where account = any($1))
          delete from vault.sessions where account = any($1)",
     )
@@ -285,7 +292,21 @@ pub async fn agree(
     .bind(ids(registered))
     .execute(&mut *connection)
     .await?;
+    // What was delivered beyond the log's end is lost; what will be appended in its place is not to be passed over.
+    sqlx::query(
+        "update vault.consumers set position = $1, epoch = epoch + 1 where position > coalesce($1, -1)",
+    )
+    .bind(head.map(|head| head as i64))
+    .execute(&mut *connection)
+    .await?;
     Ok(())
+}
+
+async fn require_vault(connection: &mut PgConnection) -> Result<(), CopyError> {
+    let exists: bool = sqlx::query_scalar("select to_regclass('vault.migrations') is not null")
+        .fetch_one(connection)
+        .await?;
+    exists.then_some(()).ok_or(CopyError::Nothing)
 }
 
 /// How many people have a key in the vault that is there, if there is one.
@@ -334,6 +355,8 @@ fn section(line: &[u8]) -> Result<(String, String), CopyError> {
         let line = line.strip_prefix("COPY vault.")?.strip_suffix(") FROM stdin;\n")?;
         let (table, columns) = line.split_once(" (")?;
         let plain = |name: &str| {
+            let quoted = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+            let name = quoted.unwrap_or(name);
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
         };
         let fits = KEPT.contains(&table) && columns.split(", ").all(plain);

@@ -7,13 +7,16 @@ use futures::{StreamExt, TryStreamExt};
 use souk_domain::{AccountId, Sealed};
 use souk_local_postgres::{TestDatabase, TestPostgres};
 use souk_vault::{
-    Claim, MasterKey, RotateError, Vault, VaultError,
-    copies::{Contents, CopyError, Copying, Restoring, Text},
+    Claim, MasterKey, NewConsumer, RotateError, Vault, VaultError, Whose,
+    copies::{Contents, CopyError, Copying, InLog, Restoring, Text},
 };
 use sqlx::PgPool;
 
-/// Sessions, for the reason given in the module; and what was migrated is known by what it made.
-const LEFT_OUT: [&str; 5] = ["sessions", "refresh_tokens", "migrations", "consumers", "deliveries"];
+/// Where every restored log ends.
+const HEAD: u64 = 5;
+
+/// For the reasons given in the module; and what was migrated is known by what it made.
+const LEFT_OUT: [&str; 4] = ["sessions", "refresh_tokens", "migrations", "deliveries"];
 
 fn account(n: u128) -> AccountId {
     AccountId(uuid::Uuid::from_u128(n))
@@ -81,7 +84,7 @@ async fn restore(
     for (_, text) in copies {
         restoring.load(chunks(text)).await?;
     }
-    restoring.agree(registered, forgotten).await?;
+    restoring.agree(&InLog { registered, forgotten, head: Some(HEAD) }).await?;
     restoring.commit().await
 }
 
@@ -225,4 +228,62 @@ async fn what_is_no_whole_copy_leaves_nothing_behind() {
         Copying::begin(&mut second.pool().await.acquire().await.expect("connected"), None).await.err();
     assert!(matches!(nothing, Some(CopyError::Nothing)), "{nothing:?}");
     restore(&second, &[&(contents, text)], &[account(1)], &[]).await.expect("restored after all");
+}
+
+fn consumer(n: u128, owner: u128) -> NewConsumer {
+    NewConsumer {
+        id: uuid::Uuid::from_u128(n),
+        owner: account(owner),
+        name: "orders".into(),
+        stream: None,
+        categories: vec!["order".into()],
+        types: Vec::new(),
+        position: Some(7),
+        webhook_url: Some("https://example.com/hook".into()),
+        fingerprint: None,
+    }
+}
+
+#[tokio::test]
+async fn consumers_come_back_but_those_of_the_forgotten() {
+    let (first, second) = (database().await, database().await);
+    let vault = open(first.pool().await).await;
+    for n in [1, 2] {
+        register(&vault, n, true).await;
+        vault.create_consumer(consumer(n, n), now()).await.expect("created");
+    }
+    let whole = text_of(&first, None).await;
+    restore(&second, &[&whole], &[account(1), account(2)], &[account(2)]).await.expect("restored");
+    let restored = open(second.pool().await).await;
+    let kept = |whose: u128, vault: Vault| async move {
+        let whose = Whose::Of(account(whose));
+        vault.consumer(uuid::Uuid::from_u128(1), whose).await.expect("looked up").map(|it| it.position)
+    };
+    assert_eq!(kept(1, restored.clone()).await, Some(Some(HEAD)), "what was beyond the log's end comes anew");
+    let left: i64 = sqlx::query_scalar("select count(*) from vault.consumers")
+        .fetch_one(&second.pool().await)
+        .await
+        .expect("counted");
+    assert_eq!(left, 1);
+}
+
+#[tokio::test]
+async fn a_copy_of_an_older_vault_is_brought_up_to_date() {
+    let (first, second) = (database().await, database().await);
+    let vault = open(first.pool().await).await;
+    let sealed = register(&vault, 1, true).await;
+    for statement in [
+        "drop table vault.deliveries",
+        "drop table vault.consumers",
+        "delete from vault.migrations where version = 2",
+    ] {
+        sqlx::query(statement).execute(&first.pool().await).await.expect("as it was before consumers");
+    }
+    let whole = text_of(&first, None).await;
+    assert_eq!(whole.0.migration, 1);
+    let some = text_of(&first, Some(vec![account(1)])).await;
+    restore(&second, &[&whole, &some], &[account(1)], &[]).await.expect("restored");
+    let restored = open(second.pool().await).await;
+    assert_eq!(opened(&restored, &sealed).await.as_deref(), Some("1@example.com"));
+    restored.create_consumer(consumer(1, 1), now()).await.expect("created");
 }

@@ -5,18 +5,23 @@
 mod places;
 mod world;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
+use async_trait::async_trait;
 use object_store::memory::InMemory;
 use souk_backup::{
     BackupError, Store, anchors,
     follow::follow,
     manifest::Manifest,
     restore::{Accounts, Restore},
-    ship::Backup,
+    ship::{Backup, Database, Source},
 };
-use souk_event_log::sqlite::verify;
-use tokio::sync::oneshot;
+use souk_event_log::{EventLog, sqlite::verify};
+use sqlx::PgConnection;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use places::Faulty;
 use world::{World, wait_until};
@@ -148,7 +153,7 @@ async fn a_backup_of_another_log_is_left_alone() {
     assert!(refused.to_string().contains("which the log has not"), "{refused}");
 
     // A vault that is not the one it was: its copy is all that is left of it.
-    let source = souk_backup::ship::Source { vault: other.source().vault, ..world.source() };
+    let source = Source { vault: other.source().vault, ..world.source() };
     let refused = Backup::open(source, store.clone()).await.unwrap().run(|_| ()).await.err().unwrap();
     assert!(matches!(refused, BackupError::OtherVault { .. }), "{refused}");
     assert_eq!(world.restored(&store).await.events().await, world.events().await);
@@ -233,6 +238,84 @@ async fn what_is_appended_follows_with_the_keys_it_needs() {
     assert_eq!(restored.events().await, world.events().await);
     assert_eq!(restored.name_of(&person).await, None);
     assert_eq!(store.list("vault").await.unwrap().len(), 1, "a whole copy at the end");
+}
+
+/// A follower in the background; it ends when what is returned first is sent or dropped.
+fn followed(
+    source: Source,
+    store: &Store,
+    whole_every: Duration,
+) -> (oneshot::Sender<()>, JoinHandle<Result<(), BackupError>>) {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let store = store.clone();
+    let following = tokio::spawn(async move {
+        let mut backup = Backup::open(source, store).await?;
+        follow(&mut backup, whole_every, async { drop(stopped.await) }, |_| ()).await
+    });
+    (stop, following)
+}
+
+/// A vault that takes its time.
+struct Slow(Arc<dyn Database>);
+
+#[async_trait]
+impl Database for Slow {
+    async fn connect(&self) -> Result<PgConnection, String> {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        self.0.connect().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_appended_follows_within_a_second_while_the_vault_is_copied() {
+    let world = World::new().await;
+    world.register(1).await;
+    let store = Store::over(Arc::new(InMemory::new()), "somewhere");
+    let source = Source { vault: Arc::new(Slow(world.source().vault)), ..world.source() };
+    // As good as always one copy of the whole vault after the other.
+    let (stop, following) = followed(source, &store, Duration::from_millis(100));
+    let kept = async || Manifest::read(&store).await.unwrap().map_or(0, |manifest| manifest.events());
+    wait_until("the first manifest", async || kept().await > 0).await;
+    let mut took = Vec::new();
+    for _ in 0..20 {
+        world.fill(50).await;
+        let (began, events) = (Instant::now(), world.log.head().await.unwrap().unwrap() + 1);
+        wait_until("it is in the backup", async || kept().await >= events).await;
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    assert!(took[17] < Duration::from_secs(1), "{took:?}");
+    stop.send(()).unwrap();
+    following.await.unwrap().unwrap();
+    assert_eq!(world.restored(&store).await.events().await, world.events().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_stops_at_a_vault_that_is_another() {
+    let (world, other) = (World::new().await, World::new().await);
+    let person = world.register(3).await.remove(0);
+    let store = Store::over(Arc::new(InMemory::new()), "somewhere");
+    let vault = Arc::new(Replaceable(Mutex::new(world.source().vault)));
+    let source = Source { vault: Arc::clone(&vault) as Arc<dyn Database>, ..world.source() };
+    let (_stop, following) = followed(source, &store, HOURLY);
+    wait_until("the first manifest", async || Manifest::read(&store).await.unwrap().is_some()).await;
+    *vault.0.lock().unwrap() = other.source().vault;
+    world.register(1).await;
+    let ended = following.await.unwrap();
+    assert!(matches!(ended, Err(BackupError::OtherVault { .. })), "{ended:?}");
+    let restored = world.restored(&store).await;
+    assert_eq!(restored.name_of(&person).await, Some(person.name.clone()), "what was kept stays");
+}
+
+/// A vault that another is put in the place of.
+struct Replaceable(Mutex<Arc<dyn Database>>);
+
+#[async_trait]
+impl Database for Replaceable {
+    async fn connect(&self) -> Result<PgConnection, String> {
+        let now = Arc::clone(&*self.0.lock().unwrap());
+        now.connect().await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

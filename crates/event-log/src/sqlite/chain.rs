@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row};
 use uuid::Uuid;
 
 use super::{OpenError, reader::failed, schema};
-use crate::{Position, ReadError, Recorded, Revision};
+use crate::{Position, ReadError, Recorded, Revision, StreamName};
 
 pub type Hash = [u8; 32];
 
@@ -121,9 +121,11 @@ pub struct VerifyReport {
 pub enum Damage {
     #[error("the event is missing")]
     Missing,
+    #[error("an event was inserted before the first")]
+    Inserted,
     #[error("the event does not match its hash")]
     Hash,
-    #[error("the name of its stream or type is missing")]
+    #[error("the name of its stream or type is missing, or its category is not its stream's")]
     Name,
     #[error("a field has the wrong shape")]
     Shape,
@@ -135,8 +137,8 @@ pub enum Damage {
 
 const PAGE: u64 = 10_000;
 
-const SELECT: &str = "SELECT e.position, s.name, e.revision, e.id, k.type, e.recorded_at, e.data, e.metadata, e.hash, e.stream_id
-    FROM event_rows e LEFT JOIN stream_rows s ON s.id = e.stream_id LEFT JOIN kinds k ON k.id = e.kind_id
+const SELECT: &str = "SELECT e.position, s.name, e.revision, e.id, k.type, e.recorded_at, e.data, e.metadata, e.hash, e.stream_id,
+    k.category FROM event_rows e LEFT JOIN stream_rows s ON s.id = e.stream_id LEFT JOIN kinds k ON k.id = e.kind_id
     WHERE e.position >= ?1 ORDER BY e.position LIMIT ?2";
 
 /// Checks every event from the position on: its hash, its place in the chain and in its stream. `progress` is told the
@@ -170,6 +172,11 @@ fn verify_on(
     from: Position,
     mut progress: impl FnMut(Position),
 ) -> Result<VerifyReport, ReadError> {
+    let first: Option<i64> =
+        connection.query_row("SELECT min(position) FROM event_rows", [], |row| row.get(0)).map_err(failed)?;
+    if first.is_some_and(|first| first < 0) {
+        return Ok(VerifyReport { events: 0, head: None, bad: Some((0, Damage::Inserted)) });
+    }
     // The event before the first is taken on trust, for its hash and time.
     let mut next = from.saturating_sub(1);
     let mut check = Check { whole: from == 0, ..Check::default() };
@@ -236,6 +243,10 @@ impl Check {
             data: row.get_ref(6).and_then(|data| Ok(data.as_blob()?)).map_err(shape)?,
             metadata: row.get_ref(7).and_then(|data| Ok(data.as_blob()?)).map_err(shape)?,
         };
+        let category = row.get_ref(10).and_then(|category| Ok(category.as_str()?)).map_err(name)?;
+        if category != StreamName::stored(link.stream).category() {
+            return Err(Damage::Name);
+        }
         let revision = link.revision as Revision;
         self.chain.link(&link, &row.get(8).map_err(shape)?)?;
         let follows = match self.revisions.insert(stream_id, revision) {

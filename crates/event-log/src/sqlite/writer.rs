@@ -149,9 +149,9 @@ impl Writer {
         }
     }
 
-    /// Tells subscribers of commits of other processes.
+    /// Tells subscribers of commits of other processes, and of one whose outcome was unknown.
     fn look_for_others(&mut self) {
-        let Some(session) = &self.session else { return };
+        let Ok(session) = self.session() else { return };
         match schema::read_head(&session.connection) {
             Ok(head) => tell(&self.heads, head.map(|head| head.position)),
             Err(error) => tracing::warn!(%error, "the end of the event log could not be read"),

@@ -24,7 +24,8 @@ use uuid::Uuid;
 
 use crate::child::{Child, say};
 
-const ROUNDS: u64 = 200;
+/// Kills of a process that had acknowledged something. Those that are killed earlier come on top.
+const KILLS: u64 = 200;
 /// Tasks that append at once in each process.
 const TASKS: u64 = 12;
 /// How long to wait for a process to do anything.
@@ -206,6 +207,8 @@ struct Harness {
     sender: Sender<(u64, Option<String>)>,
     lines: Receiver<(u64, Option<String>)>,
     children: u64,
+    /// Killed under load.
+    killed: u64,
 }
 
 impl Harness {
@@ -252,11 +255,13 @@ impl Harness {
                 self.kill(first);
                 let appends = 1 + self.random.below(60);
                 self.hear(other, appends);
+                self.killed += 2;
                 return self.end(second);
             }
             _ => {
-                let appends = self.random.below(150);
+                let appends = 1 + self.random.below(150);
                 self.hear(number, appends);
+                self.killed += 1;
             }
         }
         self.end(first);
@@ -282,13 +287,13 @@ fn what_was_acknowledged_survives_two_hundred_kills() {
     let path = folder.path().join("events.sqlite");
     let (sender, lines) = channel();
     let ledger = Ledger { path, acknowledged: BTreeMap::new(), tasks: HashMap::new(), checked: 0 };
-    let mut harness = Harness { random: Random(seed), ledger, sender, lines, children: 0 };
+    let mut harness = Harness { random: Random(seed), ledger, sender, lines, children: 0, killed: 0 };
     let began = Instant::now();
     let mut acknowledged = 0;
-    for round in 1..=ROUNDS {
+    while harness.killed < KILLS {
         harness.round();
         // Otherwise the next process has to recover what this one left.
-        if harness.random.below(3) == 0 || round == ROUNDS {
+        if harness.random.below(3) == 0 || harness.killed >= KILLS {
             acknowledged += harness.ledger.acknowledged.len();
             harness.ledger.check();
         } else if harness.random.below(8) == 0 {
@@ -296,9 +301,10 @@ fn what_was_acknowledged_survives_two_hundred_kills() {
             let _ = std::fs::remove_file(harness.ledger.path.with_extension("sqlite-shm"));
         }
     }
-    let (events, processes) = (harness.ledger.checked, harness.children);
+    let Harness { children, killed, ledger, .. } = harness;
+    let events = ledger.checked;
     println!(
-        "{processes} processes killed in {:?}: {acknowledged} appends acknowledged, {events} events",
+        "{children} processes killed in {:?}, {killed} under load: {acknowledged} appends acknowledged, {events} events",
         began.elapsed()
     );
 }

@@ -12,11 +12,12 @@ use std::{
 
 use anyhow::ensure;
 use clap::Args;
-use futures::StreamExt;
+use futures::{StreamExt, future::try_join_all};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use souk_commands::clock::fresh_id;
 use souk_event_log::{EventLog, Expected, Filter, Message, NewEvent, SqliteLog, StreamName, sqlite::Options};
+use tempfile::TempDir;
 use tokio::{sync::mpsc, task::JoinSet};
 use uuid::Uuid;
 
@@ -24,7 +25,10 @@ use super::{
     report::{Conditions, Latency, histogram, record},
     target::place,
 };
-use crate::{config::duration, progress::grouped};
+use crate::{
+    config::duration,
+    progress::{Progress, grouped},
+};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LogArgs {
@@ -37,6 +41,9 @@ pub(crate) struct LogArgs {
     /// Bytes of an event's data
     #[arg(long, env = "SOUK_BENCH_EVENT_BYTES", value_name = "BYTES", default_value_t = 400)]
     event_bytes: usize,
+    /// Also: measures at 1,000,000 events, goes on to so many, and measures again
+    #[arg(long, env = "SOUK_BENCH_GROW_TO", value_name = "EVENTS")]
+    grow_to: Option<u64>,
     /// How long each measurement takes
     #[arg(long, env = "SOUK_BENCH_DURATION", value_name = "TIME", default_value = "10s", value_parser = duration)]
     duration: Duration,
@@ -61,6 +68,9 @@ struct Report {
     alone: Appends,
     /// Milliseconds from when a lone writer is answered until a subscriber has the event.
     live_delivery_ms: Latency,
+    /// Many streams again, in a log of 1,000,000 events and in a large one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grown: Option<Grown>,
     bare_sqlite: Bare,
     /// Milliseconds of a write of the same bytes with `fdatasync`.
     bare_sync_ms: Latency,
@@ -82,6 +92,16 @@ struct Appends {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
+struct Grown {
+    small: Appends,
+    large_events: u64,
+    large: Appends,
+    /// What an append costs in the large one, in terms of the small one.
+    cost: f64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Bare {
     per_second: f64,
     batch: usize,
@@ -92,17 +112,22 @@ pub(crate) async fn run(args: LogArgs) -> anyhow::Result<()> {
     ensure!(args.stream_events > 0, "--stream-events is above zero");
     let folder = tempfile::Builder::new().prefix("souk-bench-").tempdir_in(place())?;
     eprintln!("five measurements of {} s each", args.duration.as_secs_f64());
-    let many_streams = appends(&folder.path().join("many.sqlite"), args.writers, false, &args).await?;
-    let one_stream = appends(&folder.path().join("one.sqlite"), args.writers, true, &args).await?;
-    let alone = appends(&folder.path().join("alone.sqlite"), 1, false, &args).await?;
-    let live_delivery_ms = live(&folder.path().join("live.sqlite"), &args).await?;
+    let many_streams = appends(&open(&folder, "many")?, args.writers, false, &args).await?;
+    let one_stream = appends(&open(&folder, "one")?, args.writers, true, &args).await?;
+    let alone = appends(&open(&folder, "alone")?, 1, false, &args).await?;
+    let live_delivery_ms = live(open(&folder, "live")?, &args).await?;
     let batch = (many_streams.batch.round() as usize).max(1);
     let (place, bytes, time) = (folder.path().to_owned(), args.event_bytes, args.duration);
+    let stream_events = args.stream_events;
     let (bare_sqlite, bare_sync) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-        let bare = bare_sqlite(&place.join("bare.sqlite"), batch, bytes, time)?;
+        let bare = bare_sqlite(&place.join("bare.sqlite"), batch, stream_events, bytes, time)?;
         Ok((bare, bare_sync(&place.join("bare"), bytes, time.min(Duration::from_secs(3)))?))
     })
     .await??;
+    let grown = match args.grow_to {
+        Some(events) => Some(grow(&open(&folder, "grown")?, events, &args).await?),
+        None => None,
+    };
     let report = Report {
         bench: "log",
         writers: args.writers,
@@ -116,6 +141,7 @@ pub(crate) async fn run(args: LogArgs) -> anyhow::Result<()> {
         one_stream,
         alone,
         live_delivery_ms,
+        grown,
         bare_sqlite,
         bare_sync_ms: bare_sync,
         conditions: Conditions::of_this_machine(Some(folder.path()), "the embedded log alone".to_owned()),
@@ -123,14 +149,53 @@ pub(crate) async fn run(args: LogArgs) -> anyhow::Result<()> {
     report.print(args.json)
 }
 
-async fn appends(path: &Path, writers: usize, one_stream: bool, args: &LogArgs) -> anyhow::Result<Appends> {
-    let log = SqliteLog::open(path, Options::default())?;
+fn open(folder: &TempDir, name: &str) -> anyhow::Result<Arc<SqliteLog>> {
+    Ok(SqliteLog::open(&folder.path().join(name).with_extension("sqlite"), Options::default())?)
+}
+
+const SMALL: u64 = 1_000_000;
+/// Streams of an append that fills.
+const FILLED_AT_ONCE: usize = 256;
+
+async fn grow(log: &Arc<SqliteLog>, events: u64, args: &LogArgs) -> anyhow::Result<Grown> {
+    let progress = Progress::new("events", events);
+    fill(log, SMALL, args, &progress).await?;
+    let small = appends(log, args.writers, false, args).await?;
+    fill(log, events, args, &progress).await?;
+    let large_events = log.head().await?.map_or(0, |head| head + 1);
+    progress.finish();
+    let large = appends(log, args.writers, false, args).await?;
+    Ok(Grown { cost: small.per_second / large.per_second, small, large_events, large })
+}
+
+/// Appends whole streams until there are so many events.
+async fn fill(log: &Arc<SqliteLog>, events: u64, args: &LogArgs, progress: &Progress) -> anyhow::Result<()> {
+    loop {
+        let done = log.head().await?.map_or(0, |head| head + 1);
+        progress.set(done);
+        if done >= events {
+            return Ok(());
+        }
+        let streams = (0..FILLED_AT_ONCE).map(async |_| {
+            let events = (0..args.stream_events).map(|_| event(args.event_bytes)).collect();
+            log.append(&new_stream(), Expected::NoStream, events).await
+        });
+        try_join_all(streams).await?;
+    }
+}
+
+async fn appends(
+    log: &Arc<SqliteLog>,
+    writers: usize,
+    one_stream: bool,
+    args: &LogArgs,
+) -> anyhow::Result<Appends> {
     let transactions = log.transactions();
     let from = Instant::now();
     let to = from + args.duration;
     let mut running = JoinSet::new();
     for _ in 0..writers {
-        let log = Arc::clone(&log);
+        let log = Arc::clone(log);
         let (bytes, stream_events) = (args.event_bytes, args.stream_events);
         running.spawn(async move {
             let mut took = histogram();
@@ -166,8 +231,7 @@ fn new_stream() -> StreamName {
 }
 
 /// One writer, one subscriber.
-async fn live(path: &Path, args: &LogArgs) -> anyhow::Result<Latency> {
-    let log = SqliteLog::open(path, Options::default())?;
+async fn live(log: Arc<SqliteLog>, args: &LogArgs) -> anyhow::Result<Latency> {
     let mut messages = log.subscribe(None, Filter::all());
     let (answered, mut answers) = mpsc::unbounded_channel();
     let (to, bytes) = (Instant::now() + args.duration, args.event_bytes);
@@ -213,8 +277,15 @@ fn data(bytes: usize) -> Vec<u8> {
     format!(r#"{{"x":"{filler}"}}"#).into_bytes()
 }
 
-/// One thread that hashes and inserts, `batch` rows to a transaction, under the same settings as the log's.
-fn bare_sqlite(path: &Path, batch: usize, bytes: usize, time: Duration) -> anyhow::Result<Bare> {
+/// One thread that hashes and inserts, `batch` rows to a transaction, each of another stream, under the same settings as the
+/// log's.
+fn bare_sqlite(
+    path: &Path,
+    batch: usize,
+    stream_events: u64,
+    bytes: usize,
+    time: Duration,
+) -> anyhow::Result<Bare> {
     let mut connection = rusqlite::Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -223,7 +294,8 @@ fn bare_sqlite(path: &Path, batch: usize, bytes: usize, time: Duration) -> anyho
              id BLOB NOT NULL, hash BLOB NOT NULL, data BLOB NOT NULL, metadata BLOB NOT NULL) STRICT;
          CREATE UNIQUE INDEX by_stream ON events (stream, revision);",
     )?;
-    let (mut hash, mut position) = ([0; 32], 0_i64);
+    let (mut hash, mut position) = ([0; 32], 0);
+    let (batch, stream_events) = (i64::try_from(batch)?, i64::try_from(stream_events)?);
     let began = Instant::now();
     while began.elapsed() < time {
         let transaction = connection.transaction()?;
@@ -235,14 +307,15 @@ fn bare_sqlite(path: &Path, batch: usize, bytes: usize, time: Duration) -> anyho
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(&hash).update(id.as_bytes()).update(&data).update(&metadata);
                 hash = *hasher.finalize().as_bytes();
-                let (stream, revision) = (position % batch as i64, position / batch as i64);
+                let (row, round) = (position % batch, position / batch);
+                let (stream, revision) = (round / stream_events * batch + row, round % stream_events);
                 insert.execute((position, stream, revision, id.as_bytes(), hash, data, metadata))?;
                 position += 1;
             }
         }
         transaction.commit()?;
     }
-    Ok(Bare { per_second: position as f64 / began.elapsed().as_secs_f64(), batch })
+    Ok(Bare { per_second: position as f64 / began.elapsed().as_secs_f64(), batch: batch as usize })
 }
 
 fn bare_sync(path: &Path, bytes: usize, time: Duration) -> anyhow::Result<Latency> {
@@ -256,6 +329,12 @@ fn bare_sync(path: &Path, bytes: usize, time: Duration) -> anyhow::Result<Latenc
         record(&mut took, began.elapsed());
     }
     Ok(Latency::of(&took))
+}
+
+fn print(name: &str, appends: &Appends) {
+    let Appends { per_second, batch, latency_ms: Latency { p50, p99, max, .. }, .. } = appends;
+    let per_second = grouped(per_second.round() as u64);
+    println!("{name:<24}{per_second:>12}{batch:>10.1}{p50:>10.2}{p99:>10.2}{max:>10.2}");
 }
 
 impl Report {
@@ -278,11 +357,12 @@ impl Report {
             ("one stream", &self.one_stream),
             ("one writer", &self.alone),
         ] {
-            let Appends { per_second, batch, latency_ms: Latency { p50, p99, max, .. }, .. } = appends;
-            println!(
-                "{name:<24}{:>12}{batch:>10.1}{p50:>10.2}{p99:>10.2}{max:>10.2}",
-                grouped(per_second.round() as u64)
-            );
+            print(name, appends);
+        }
+        if let Some(Grown { small, large_events, large, .. }) = &self.grown {
+            for (events, appends) in [(SMALL, small), (*large_events, large)] {
+                print(&format!("at {} events", grouped(events)), appends);
+            }
         }
         let Bare { per_second, batch } = &self.bare_sqlite;
         println!("{:<24}{:>12}{batch:>10}", "bare SQLite", grouped(per_second.round() as u64));
@@ -294,6 +374,9 @@ impl Report {
         println!("many streams / bare SQLite {:>8.2}", self.many_streams_to_bare_sqlite);
         println!("one stream / many streams  {:>8.2}", self.one_stream_to_many);
         println!("one writer / bare sync, p50{:>8.2}", self.alone_to_bare_sync);
+        if let Some(Grown { cost, .. }) = &self.grown {
+            println!("small / large log          {cost:>8.2}");
+        }
         println!();
         self.conditions.print_machine();
         Ok(())
