@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt, pin_mut, stream::BoxStream};
+use futures::{Stream, StreamExt, future::BoxFuture, pin_mut, stream::BoxStream};
 use metrics::Counter;
 use prost::Message;
 use tokio::{
@@ -11,7 +11,6 @@ use tokio::{
     time::timeout,
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
@@ -28,8 +27,8 @@ pub(crate) type Answers = BoxStream<'static, Result<ReadResp, Status>>;
 /// What goes with a delivery.
 pub(crate) struct Terms {
     pub(crate) patience: Duration,
-    /// Ends the delivery, for those that have no end of their own.
-    pub(crate) stop: Option<CancellationToken>,
+    /// Says when the delivery has to end before its own end, and why.
+    pub(crate) ended: BoxFuture<'static, Refusal>,
     pub(crate) sent: Counter,
     pub(crate) dropped: Counter,
     /// Kept until the delivery has ended.
@@ -95,21 +94,13 @@ impl Outbox {
 }
 
 async fn pump(source: impl Stream<Item = Result<ReadResp, Refusal>>, outbox: Outbox, terms: Terms) {
-    let Terms { stop, sent, dropped, held, patience } = terms;
+    let Terms { mut ended, sent, dropped, held, patience } = terms;
     let _held = held;
-    let stopped = async {
-        match stop {
-            Some(stop) => stop.cancelled_owned().await,
-            None => std::future::pending().await,
-        }
-    };
-    pin_mut!(source, stopped);
+    pin_mut!(source);
     loop {
         let next = tokio::select! {
             next = source.next() => next,
-            () = &mut stopped => {
-                return outbox.end(Refusal::Unavailable("the event server is stopping: subscribe again".into()));
-            }
+            refusal = &mut ended => return outbox.end(refusal),
             () = outbox.sender.closed() => return,
         };
         let message = match next {

@@ -38,22 +38,22 @@ pub(crate) enum Refusal {
     /// An append that may have been written.
     #[error("Operation timed out: {0}")]
     Unknown(String),
-    /// The reader follows another log, or the log is damaged.
-    #[error("{0}")]
+    /// The adapter for event servers knows it by this text.
+    #[error("the event log is damaged: {0}")]
     Damaged(String),
 }
 
 impl Refusal {
     fn code(&self) -> Code {
         match self {
-            Self::Conflict { .. } | Self::StreamDeleted(_) => Code::FailedPrecondition,
+            // Clients take a loss of data for a failure that passes; this one they pass on as it is.
+            Self::Conflict { .. } | Self::StreamDeleted(_) | Self::Damaged(_) => Code::FailedPrecondition,
             Self::TooLarge | Self::Invalid(_) => Code::InvalidArgument,
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::Denied(_) => Code::PermissionDenied,
             Self::Unavailable(_) => Code::Unavailable,
             Self::Busy(_) => Code::ResourceExhausted,
             Self::Unknown(_) => Code::Aborted,
-            Self::Damaged(_) => Code::DataLoss,
         }
     }
 
@@ -159,7 +159,7 @@ impl From<ReadError> for Refusal {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Unavailable(_) => Self::Unavailable(error.to_string()),
-            ReadError::Corrupt(_) => Self::Damaged(error.to_string()),
+            ReadError::Corrupt(what) => Self::Damaged(what),
         }
     }
 }

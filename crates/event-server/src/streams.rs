@@ -88,6 +88,13 @@ impl Standing {
         self.number(TRUNCATE_BEFORE).is_some_and(|before| before >= DELETED)
     }
 
+    /// Before which event a stream begins whose earlier ones are hidden.
+    fn beginning(&self) -> Option<Expected> {
+        let hidden = self.number(TRUNCATE_BEFORE)?;
+        let begun = self.last.is_some_and(|last| last >= hidden);
+        hidden.checked_sub(1).filter(|_| begun).map(Expected::Exact)
+    }
+
     /// The last revision of a stream that is there to be read.
     pub(crate) fn readable(&self) -> Option<Revision> {
         self.last.filter(|_| !self.softly_deleted())
@@ -200,7 +207,7 @@ impl Streams {
         }
         if self.is_protected(stream) {
             let expected = self.plainly(stream, expectation).await?;
-            return Ok(Admitted { expected, hides: None, guard: Guard::None });
+            return Ok(Admitted { expected, again: None, hides: None, guard: Guard::None });
         }
         if let Some(described) = described(stream) {
             self.refuse_protected(&described, "has no metadata")?;
@@ -208,7 +215,7 @@ impl Streams {
             let standing = self.standing(&described).await?;
             let expected = self.plainly(stream, expectation).await?;
             let hides = standing.softly_deleted().then_some(described);
-            return Ok(Admitted { expected, hides, guard: Guard::Alone(guard) });
+            return Ok(Admitted { expected, again: None, hides, guard: Guard::Alone(guard) });
         }
         let guard = Arc::clone(&self.deletions).read_owned().await;
         let standing = self.standing(stream).await?;
@@ -217,7 +224,8 @@ impl Streams {
         } else {
             self.plainly(stream, expectation).await?
         };
-        Ok(Admitted { expected, hides: None, guard: Guard::Shared(guard) })
+        let again = standing.beginning().filter(|_| expectation == Expectation::NoStream);
+        Ok(Admitted { expected, again, hides: None, guard: Guard::Shared(guard) })
     }
 
     /// Appends what was admitted. The port is asked when this is polled for the first time.
@@ -228,11 +236,12 @@ impl Streams {
         events: Vec<NewEvent>,
         admitted: Admitted,
     ) -> Result<Appended, Refusal> {
-        let appended = self
-            .log
-            .append(stream, admitted.expected, events)
-            .await
-            .map_err(|error| Refusal::of_append(error, stream, expectation))?;
+        let again = admitted.again.map(|again| (again, events.clone()));
+        let mut appended = self.log.append(stream, admitted.expected, events).await;
+        if let (Err(AppendError::Conflict { .. }), Some((again, events))) = (&appended, again) {
+            appended = self.log.append(stream, again, events).await;
+        }
+        let appended = appended.map_err(|error| Refusal::of_append(error, stream, expectation))?;
         if let Some(described) = &admitted.hides {
             // New metadata let a stream begin again, but what was deleted stays hidden.
             let standing = self.standing(described).await?;
@@ -369,6 +378,8 @@ impl Streams {
 /// What the port is to be told.
 pub(crate) struct Admitted {
     expected: Expected,
+    /// What it is to be told if that conflicts: where the same append would be found that has been made already.
+    again: Option<Expected>,
     /// The stream that is described by what is appended, if its events are hidden.
     hides: Option<StreamName>,
     /// Keeps deletions off until the append is done.

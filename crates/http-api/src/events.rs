@@ -1,23 +1,22 @@
 //! The log itself, for analysts: as lines of JSON up to its present end, or live as server-sent events.
 
-use std::{convert::Infallible, io, sync::Arc};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use async_stream::stream;
 use axum::{
     body::{Body, Bytes},
-    extract::State,
-    http::{HeaderMap, header},
+    extract::{FromRequestParts, State},
+    http::{HeaderMap, Request, header},
     response::{
         IntoResponse, Response, Sse,
         sse::{Event, KeepAlive},
     },
 };
 use chrono::{DateTime, Utc};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, pin_mut};
 use serde_json::Value;
-use souk_event_log::{Direction, EventLine, EventLog, Filter, Message, Position, StreamName, line};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::CancellationToken;
+use souk_event_log::{Direction, EventLine, Filter, Message, Position, StreamName, Subscription, line};
+use tokio::{sync::OwnedSemaphorePermit, time::sleep};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -34,6 +33,8 @@ pub(crate) const USUAL: usize = 1_000;
 const LARGEST: i64 = 10_000;
 /// Lines are sent in pieces of about so many bytes.
 const PIECE: usize = 64 << 10;
+/// How often who follows the log is asked for the access token again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// An event with its envelope: what [`souk_event_log::EventLine`] writes.
 #[derive(ToSchema)]
@@ -62,7 +63,7 @@ pub(crate) struct Envelope {
 }
 
 /// Read the log. Answers NDJSON, one event a line; with `Accept: text/event-stream` it goes on live, and takes up again
-/// after `Last-Event-ID`.
+/// after `Last-Event-ID`; it ends soon after the access token has.
 #[utoipa::path(get, path = "/v1/events", tag = "Analysis", security(("bearer" = [])),
     params(("after" = Option<u64>, Query, description = "Events after this position; without it from the first."),
         ("limit" = Option<u32>, Query, description = "1,000 if not said otherwise, 10,000 at most; live there is no limit unless it is given."),
@@ -93,7 +94,8 @@ pub(crate) async fn read(
         let permit = permit
             .map_err(|_| Problem::new(Kind::Unavailable).detail("Too many follow the log.").retry_after(5))?;
         let limit = limit.unwrap_or(usize::MAX);
-        let events = live(&*log, last.or(after), filter, limit, api.stop.clone(), permit);
+        let messages = log.subscribe(last.or(after), filter);
+        let events = live(api, messages, limit, headers, permit);
         return Ok(positioned(
             Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response(),
             head,
@@ -145,20 +147,22 @@ fn lines(mut events: souk_event_log::EventStream) -> impl Stream<Item = io::Resu
 }
 
 fn live(
-    log: &dyn EventLog,
-    after: Option<Position>,
-    filter: Filter,
+    api: Arc<Api>,
+    mut messages: Subscription,
     limit: usize,
-    stop: CancellationToken,
+    headers: HeaderMap,
     permit: OwnedSemaphorePermit,
-) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
-    let mut messages = log.subscribe(after, filter);
+) -> impl Stream<Item = Result<Event, Infallible>> {
     stream! {
         let _permit = permit;
         let mut left = limit;
+        let stop = api.stop.clone();
+        let shut_out = shut_out(api, headers);
+        pin_mut!(shut_out);
         while left > 0 {
             let message = tokio::select! {
                 message = messages.next() => message,
+                () = &mut shut_out => return,
                 () = stop.cancelled() => return,
             };
             match message {
@@ -178,6 +182,15 @@ fn live(
                 None => return,
             }
         }
+    }
+}
+
+/// Waits until the token of a request no longer lets its sender read: it has expired, or the account is suspended.
+async fn shut_out(api: Arc<Api>, headers: HeaderMap) {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.headers = headers;
+    while Reader::from_request_parts(&mut parts, &api).await.is_ok() {
+        sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -128,15 +128,23 @@ pub(super) struct Tries<'a> {
 
 impl Tries<'_> {
     pub(super) fn client(&mut self) -> eventstore::Result<Client> {
-        let (number, client) = self.connection.client()?;
+        let (number, client) = self.connection.client().map_err(|error| self.outcome(error))?;
         self.number = number;
         Ok(client)
+    }
+
+    /// What the call comes to after its last try. A conflict settles it: what an earlier try wrote, a repeat is told of.
+    fn outcome(&mut self, error: Error) -> Error {
+        match error {
+            conflict @ Error::WrongExpectedVersion { .. } => conflict,
+            error => self.open.take().unwrap_or(error),
+        }
     }
 
     /// Waits for the next try, or says that there is none.
     pub(super) async fn failed(&mut self, error: Error) -> eventstore::Result<()> {
         if !is_gone(&error) && !matches!(error, Error::NotLeaderException(_)) {
-            return Err(error);
+            return Err(self.outcome(error));
         }
         self.connection.forget(self.number);
         let open = may_be_carried_out(&error);
@@ -144,7 +152,7 @@ impl Tries<'_> {
             self.open = Some(error.clone());
         }
         if (open && self.repeat == Repeat::IfNotSent) || Instant::now() >= self.deadline {
-            return Err(self.open.take().unwrap_or(error));
+            return Err(self.outcome(error));
         }
         sleep(self.pause).await;
         self.pause = LONGEST_PAUSE.min(self.pause * 2);
@@ -171,6 +179,18 @@ pub(super) fn may_be_carried_out(error: &Error) -> bool {
     }
 }
 
+/// What an event server whose log is damaged says of it.
+pub(super) fn damage(error: &Error) -> Option<&str> {
+    match error {
+        Error::Grpc { code, message } if *code as i32 == FAILED_PRECONDITION => message.strip_prefix(DAMAGED),
+        _ => None,
+    }
+}
+
+/// As event servers begin to tell of it.
+const DAMAGED: &str = "the event log is damaged: ";
+
 /// Codes of gRPC that the client does not tell apart, by number, so that its version of the library stays its own.
 const CANCELLED: i32 = 1;
+const FAILED_PRECONDITION: i32 = 9;
 const ABORTED: i32 = 10;

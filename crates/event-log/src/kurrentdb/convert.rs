@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use eventstore::{CurrentRevision, Error, EventData, ResolvedEvent, StreamState, SubscriptionFilter};
 use serde_json::value::RawValue;
 
-use super::connection::may_be_carried_out;
+use super::connection::{damage, may_be_carried_out};
 use crate::{AppendError, Expected, Filter, NewEvent, ReadError, Recorded, StreamName};
 
 /// A tick of the server's clock is 100 ns.
@@ -78,6 +78,9 @@ pub(super) fn append_error(error: Error) -> AppendError {
 }
 
 pub(super) fn read_error(error: Error) -> ReadError {
+    if let Some(damage) = damage(&error) {
+        return ReadError::Corrupt(damage.to_owned());
+    }
     match error {
         Error::ResourceDeleted => ReadError::Corrupt("the stream was deleted on the server".into()),
         error => ReadError::Unavailable(explain(&error)),

@@ -8,7 +8,7 @@ use eventstore::{
 };
 
 use super::{
-    connection::{Connection, is_gone},
+    connection::{Connection, damage, is_gone},
     convert,
 };
 use crate::{Direction, EventStream, Filter, Position, Recorded, Revision, StreamName};
@@ -165,7 +165,7 @@ async fn open_all(
             Direction::Backward => options.backwards(),
         };
         match connection.read_all(&options).await {
-            Err(error @ Error::Grpc { .. }) => refused = error,
+            Err(error @ Error::Grpc { .. }) if damage(&error).is_none() => refused = error,
             result => return result,
         }
     }

@@ -6,9 +6,8 @@ use souk_event_log::{Appended, NewEvent, Revision, StreamName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Status, Streaming};
 
-use super::{MAX_APPEND, Service, missing, target};
+use super::{MAX_APPEND, Service, missing, target, to_its_end};
 use crate::{
-    access::Wanted,
     codec::{self, store},
     refusal::Refusal,
     streams::{Expectation, Streams},
@@ -60,7 +59,7 @@ impl Service {
         &self,
         request: Request<Streaming<AppendReq>>,
     ) -> Result<AppendResp, Refusal> {
-        let mut messages = self.admit(request, Wanted::Append).await?;
+        let mut messages = request.into_inner();
         let Some(Content::Options(options)) = next(&mut messages).await? else {
             return Err(missing("options, the first message of an append,"));
         };
@@ -72,7 +71,12 @@ impl Service {
             };
             proposal.add(message)?;
         }
-        let result = match append(&self.0.streams, &stream, expectation, proposal.take()).await {
+        let streams = Arc::clone(&self.0.streams);
+        let appended = to_its_end(async move {
+            let events = proposal.take();
+            append(&streams, &stream, expectation, events).await
+        });
+        let result = match appended.await {
             Ok(success) => Outcome::Success(success),
             Err(Refusal::Conflict { actual, .. }) => {
                 Outcome::WrongExpectedVersion(conflict(expectation, actual))

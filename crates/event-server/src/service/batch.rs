@@ -17,7 +17,6 @@ use super::{
     missing, target,
 };
 use crate::{
-    access::Wanted,
     codec::{identifier, text, uuid_of},
     refusal::Refusal,
     streams::{Expectation, Streams},
@@ -46,11 +45,8 @@ struct Pending {
 }
 
 impl Service {
-    pub(super) async fn append_many(
-        &self,
-        request: Request<Streaming<BatchAppendReq>>,
-    ) -> Result<Answers, Refusal> {
-        let requests = self.admit(request, Wanted::Append).await?;
+    pub(super) fn append_many(&self, request: Request<Streaming<BatchAppendReq>>) -> Answers {
+        let requests = request.into_inner();
         let (answers, taken) = mpsc::unbounded_channel();
         let batch = Batch {
             streams: Arc::clone(&self.0.streams),
@@ -60,7 +56,7 @@ impl Service {
             answers,
         };
         tokio::spawn(batch.run(requests, self.0.stop.clone()));
-        Ok(UnboundedReceiverStream::new(taken).map(|(answer, _room)| answer).boxed())
+        UnboundedReceiverStream::new(taken).map(|(answer, _room)| answer).boxed()
     }
 }
 

@@ -66,7 +66,8 @@ impl Gossip for Service {
 #[async_trait]
 impl PersistentSubscriptions for Service {
     async fn list(&self, request: Request<ListReq>) -> Result<Response<ListResp>, Status> {
-        self.admit(request, Wanted::Read).await?;
+        let (metadata, extensions, _) = request.into_parts();
+        self.0.gate.admit(metadata.as_ref(), &extensions, Wanted::Read).await?;
         Ok(Response::new(ListResp {}))
     }
 }

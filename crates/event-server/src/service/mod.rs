@@ -2,6 +2,7 @@
 
 mod append;
 mod batch;
+mod door;
 mod hello;
 mod read;
 mod subscribe;
@@ -14,22 +15,24 @@ use std::{
     time::Duration,
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use metrics::{Gauge, counter, gauge};
 use souk_event_log::{Clock, EventLog, StreamName};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    sync::Semaphore,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, async_trait};
+use tonic::{Code, Request, Response, Status, Streaming, async_trait};
 use uuid::Uuid;
 
 use crate::{
     Options,
-    access::{Gate, Wanted},
+    access::{Caller, Gate, Wanted},
     codec::{self, Ids},
     outbox::{Answers, Terms, deliver},
     refusal::Refusal,
+    shares::{Full, Room},
     streams::{Expectation, Streams},
     wire::streams::{
         AppendReq, AppendResp, BatchAppendReq, DeleteReq, DeleteResp, ReadReq, Target, delete_resp,
@@ -37,6 +40,8 @@ use crate::{
         streams_server, target,
     },
 };
+
+pub(crate) use door::{Door, InTime, TINY};
 
 /// Bytes that one append may hold, over all its events.
 pub(crate) const MAX_APPEND: usize = 16 << 20;
@@ -52,10 +57,11 @@ struct Inner {
     gate: Gate,
     streams: Arc<Streams>,
     clock: Clock,
-    subscriptions: Arc<Semaphore>,
-    reads: Arc<Semaphore>,
+    subscriptions: Room,
+    reads: Room,
     appends: Arc<Semaphore>,
     patience: Duration,
+    arrival: Duration,
     stop: CancellationToken,
     /// Subscriptions so far, for their ids.
     subscribed: AtomicU64,
@@ -63,67 +69,90 @@ struct Inner {
 
 impl Service {
     pub(crate) fn new(log: Arc<dyn EventLog>, options: Options, stop: CancellationToken) -> Self {
-        let gate = Gate::new(options.access, options.allow_append);
+        let gate = Gate::new(options.access, options.allow_append, options.remembered);
         let streams = Streams::new(log, options.protected, Arc::clone(&options.clock));
         Self(Arc::new(Inner {
             gate,
             streams: Arc::new(streams),
             clock: options.clock,
-            subscriptions: Arc::new(Semaphore::new(options.subscriptions)),
-            reads: Arc::new(Semaphore::new(options.reads)),
+            subscriptions: Room::new(options.subscriptions, options.subscriptions_of_one),
+            reads: Room::new(options.reads, options.reads_of_one),
             appends: Arc::new(Semaphore::new(ALL_APPENDS)),
             patience: options.patience,
+            arrival: options.arrival,
             stop,
             subscribed: AtomicU64::new(0),
         }))
     }
 
-    /// What is asked for, if whoever asks may.
-    async fn admit<T>(&self, request: Request<T>, wanted: Wanted) -> Result<T, Refusal> {
-        let (headers, extensions, message) = request.into_parts();
-        self.0.gate.admit(&headers, &extensions, wanted).await?;
-        Ok(message)
-    }
-
     async fn answers(&self, request: Request<ReadReq>) -> Result<Answers, Refusal> {
-        let options = self.admit(request, Wanted::Read).await?.options.ok_or_else(|| missing("options"))?;
+        let (caller, message) = let_in(request)?;
+        let options = message.options.ok_or_else(|| missing("options"))?;
         let ids = match options.uuid_option.and_then(|option| option.content) {
             Some(uuid_option::Content::String(())) => Ids::Text,
             Some(uuid_option::Content::Structured(())) | None => Ids::Structured,
         };
         match options.count_option {
-            Some(CountOption::Count(count)) => self.read(options, count, ids).await,
-            Some(CountOption::Subscription(())) => self.subscribe(options, ids).await,
+            Some(CountOption::Count(count)) => self.read(caller, options, count, ids).await,
+            Some(CountOption::Subscription(())) => self.subscribe(caller, options, ids).await,
             None => Err(missing("count_option")),
         }
     }
 
-    async fn read(&self, options: ReadOptions, count: u64, ids: Ids) -> Result<Answers, Refusal> {
-        let permit = timeout(READ_PATIENCE, Arc::clone(&self.0.reads).acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else {
+    async fn read(
+        &self,
+        caller: Caller,
+        options: ReadOptions,
+        count: u64,
+        ids: Ids,
+    ) -> Result<Answers, Refusal> {
+        let Ok(Ok(seat)) = timeout(READ_PATIENCE, self.0.reads.wait(&caller)).await else {
             return Err(Refusal::Unavailable("too many reads are under way: try again".into()));
         };
-        let terms = |held: OwnedSemaphorePermit| self.terms(None, Box::new(held));
         let source = read::read(Arc::clone(&self.0.streams), options, count, ids).await?;
-        Ok(deliver(source, terms(permit)))
+        Ok(deliver(source, self.terms(self.clone().shut_out(caller).boxed(), Box::new(seat))))
     }
 
-    async fn subscribe(&self, options: ReadOptions, ids: Ids) -> Result<Answers, Refusal> {
-        let permit = Arc::clone(&self.0.subscriptions).try_acquire_owned();
-        let permit = permit
-            .map_err(|_| Refusal::Busy("too many subscriptions are open on this event server".to_owned()))?;
+    async fn subscribe(&self, caller: Caller, options: ReadOptions, ids: Ids) -> Result<Answers, Refusal> {
+        let seat = self.0.subscriptions.enter(&caller).map_err(|full| {
+            Refusal::Busy(match full {
+                Full::ForAccount => "this account has too many subscriptions open".into(),
+                Full::ForAll => "too many subscriptions are open on this event server".into(),
+            })
+        })?;
         let number = self.0.subscribed.fetch_add(1, Ordering::Relaxed);
         let id = Uuid::from_u64_pair(u64::from(std::process::id()), number);
-        let held = Box::new((permit, Open::count()));
+        let held = Box::new((seat, Open::count()));
         let clock = Arc::clone(&self.0.clock);
         let source = subscribe::subscribe(Arc::clone(&self.0.streams), options, ids, id, clock).await?;
-        Ok(deliver(source, self.terms(Some(self.0.stop.clone()), held)))
+        let (stop, shut_out) = (self.0.stop.clone(), self.clone().shut_out(caller));
+        let ended = async move {
+            tokio::select! {
+                () = stop.cancelled_owned() => {
+                    Refusal::Unavailable("the event server is stopping: subscribe again".into())
+                }
+                refusal = shut_out => refusal,
+            }
+        };
+        Ok(deliver(source, self.terms(ended.boxed(), held)))
     }
 
-    fn terms(&self, stop: Option<CancellationToken>, held: Box<dyn Send>) -> Terms {
+    /// Waits until a reader may no longer read. While nobody can tell, it may.
+    async fn shut_out(self, caller: Caller) -> Refusal {
+        let gate = &self.0.gate;
+        loop {
+            sleep(gate.remembered()).await;
+            let admitted = gate.admit_again(&caller, Wanted::Read).await;
+            if let Err(refusal @ (Refusal::Unauthenticated(_) | Refusal::Denied(_))) = admitted {
+                return refusal;
+            }
+        }
+    }
+
+    fn terms(&self, ended: BoxFuture<'static, Refusal>, held: Box<dyn Send>) -> Terms {
         Terms {
             patience: self.0.patience,
-            stop,
+            ended,
             sent: counter!("souk_event_server_events_total"),
             dropped: counter!("souk_event_server_dropped_readers_total"),
             held,
@@ -131,14 +160,17 @@ impl Service {
     }
 
     async fn remove(&self, request: Request<DeleteReq>, for_good: bool) -> Result<DeleteResp, Refusal> {
-        let options = self.admit(request, Wanted::Append).await?.options.ok_or_else(|| missing("options"))?;
+        let options = request.into_inner().options.ok_or_else(|| missing("options"))?;
         let (stream, expectation) = target(options)?;
-        let streams = &self.0.streams;
-        let removed = if for_good {
-            streams.tombstone(&stream, expectation).await?
-        } else {
-            streams.delete(&stream, expectation).await?
-        };
+        let streams = Arc::clone(&self.0.streams);
+        let removed = to_its_end(async move {
+            if for_good {
+                streams.tombstone(&stream, expectation).await
+            } else {
+                streams.delete(&stream, expectation).await
+            }
+        })
+        .await?;
         Ok(DeleteResp { at: Some(delete_resp::At::Position(codec::position(removed.position))) })
     }
 }
@@ -185,19 +217,46 @@ impl streams_server::Streams for Service {
         &self,
         request: Request<Streaming<BatchAppendReq>>,
     ) -> Result<Response<batch::Answers>, Status> {
-        counted("BatchAppend", self.append_many(request).await)
+        counted("BatchAppend", Ok(self.append_many(request)))
     }
 }
 
 /// Makes the answer, and counts the call by how it was answered.
 fn counted<T>(call: &'static str, result: Result<T, Refusal>) -> Result<Response<T>, Status> {
-    if let Err(refusal) = &result {
-        refusal.note(call);
+    match result {
+        Ok(answer) => {
+            count(call, Code::Ok);
+            Ok(Response::new(answer))
+        }
+        Err(refusal) => Err(refused(call, refusal)),
     }
-    let result = result.map(Response::new).map_err(Status::from);
-    let code = result.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
+}
+
+fn refused(call: &'static str, refusal: Refusal) -> Status {
+    refusal.note(call);
+    let status = Status::from(refusal);
+    count(call, status.code());
+    status
+}
+
+fn count(call: &'static str, code: Code) {
     counter!("souk_event_server_calls_total", "call" => call, "code" => format!("{code:?}")).increment(1);
-    result
+}
+
+/// What is asked for, and by whom: the door has let him in.
+fn let_in<T>(request: Request<T>) -> Result<(Caller, T), Refusal> {
+    let (_, mut extensions, message) = request.into_parts();
+    let caller = extensions.remove::<Caller>();
+    let caller = caller.ok_or_else(|| Refusal::Unauthenticated("nobody was let in".into()))?;
+    Ok((caller, message))
+}
+
+/// Writes what has to be written as a whole: a call whose client goes away is dropped where it stands.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|error| Err(Refusal::Unknown(format!("it broke off: {error}"))))
 }
 
 fn missing(what: &str) -> Refusal {

@@ -124,3 +124,20 @@ async fn nobody_deletes_what_is_the_markets_own() {
     }
     assert_eq!(client.numbers(stream("order-1")).await, [1]);
 }
+
+#[tokio::test]
+async fn the_append_that_begins_a_stream_again_repeats_safely() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.add("a-1", 0..3).await;
+    client.delete("a-1", ANY).await.unwrap();
+    let begun = client.append("a-1", NO_STREAM, [event(3)]).await.unwrap();
+    assert_eq!(client.append("a-1", NO_STREAM, [event(3)]).await.unwrap(), begun);
+    let other = client.append("a-1", NO_STREAM, [event(4)]).await.unwrap();
+    assert_eq!(conflict(&other), (Current::CurrentRevision(3), Believed::ExpectedNoStream(())));
+    // So does the first append of a stream whose oldest events are hidden.
+    let first = client.append("a-2", NO_STREAM, [event(1), event(2)]).await.unwrap();
+    client.describe("a-2", r#"{"$tb":1}"#).await;
+    assert_eq!(client.append("a-2", NO_STREAM, [event(1), event(2)]).await.unwrap(), first);
+    assert_eq!(client.numbers(stream("a-1")).await, [3]);
+}

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use souk_event_log::{EventLog, Expected, NewEvent, StreamName};
-use souk_event_server::wire::streams::{ProposedMessage, ReadResp, read_resp::Content};
+use souk_event_server::wire::streams::{
+    ProposedMessage, ReadReq, ReadResp, read_resp::Content, streams_client::StreamsClient,
+};
 use tonic::{Code, Status, Streaming};
 use uuid::Uuid;
 
@@ -45,6 +47,26 @@ async fn there_are_only_so_many_subscriptions() {
     drop(first);
     // The server hears of it soon.
     while client.open(all().live()).await.is_err() {}
+}
+
+#[tokio::test]
+async fn from_one_place_come_only_so_many_connections() {
+    let server = Server::with(|options| options.connections_from_one_place = 2).await;
+    let mut connected = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.client().await;
+        client.read(all()).await.unwrap();
+        connected.push(client);
+    }
+    let another = async || {
+        let connected = StreamsClient::connect(format!("http://{}", server.address)).await;
+        let options = Some(all());
+        connected.map_err(|_| ())?.read(ReadReq { options }).await.map_err(|_| ())
+    };
+    assert!(another().await.is_err());
+    connected[0].read(all()).await.unwrap();
+    connected.pop();
+    while another().await.is_err() {}
 }
 
 #[tokio::test]

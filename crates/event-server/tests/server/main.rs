@@ -13,6 +13,7 @@ mod common {
 }
 mod deletions;
 mod limits;
+mod outcomes;
 mod reads;
 mod subscriptions;
 mod suite;

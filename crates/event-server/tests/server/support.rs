@@ -11,7 +11,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
-use souk_event_log::{Clock, SqliteLog, sqlite};
+use souk_event_log::{Clock, EventLog, SqliteLog, sqlite};
 use souk_event_server::{
     Access, Options, serve,
     wire::{
@@ -32,7 +32,7 @@ use souk_event_server::{
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Status, Streaming, transport::Channel};
 use uuid::Uuid;
 
@@ -73,8 +73,7 @@ impl Server {
     }
 
     pub(crate) async fn client(&self) -> Client {
-        let channel = Channel::from_shared(format!("http://{}", self.address)).unwrap();
-        Client(StreamsClient::new(channel.connect().await.unwrap()).max_decoding_message_size(usize::MAX))
+        connect(self.address).await
     }
 
     /// Tells the server to stop, and waits until it has.
@@ -82,6 +81,21 @@ impl Server {
         self.stop.cancel();
         self.running.await.unwrap().unwrap();
     }
+}
+
+/// A server over some other log, open to all, until the guard is dropped.
+pub(crate) async fn serve_log(log: Arc<dyn EventLog>) -> (SocketAddr, DropGuard) {
+    let options = Options { allow_append: true, ..Options::new(Access::Open, Arc::new(Utc::now)) };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(serve(log, options, listener, stop.clone()));
+    (address, stop.drop_guard())
+}
+
+pub(crate) async fn connect(address: SocketAddr) -> Client {
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+    Client(StreamsClient::new(channel.connect().await.unwrap()).max_decoding_message_size(usize::MAX))
 }
 
 pub(crate) struct Client(pub(crate) StreamsClient<Channel>);

@@ -55,6 +55,17 @@ async fn the_log_is_read_in_pieces_and_live() {
 }
 
 #[tokio::test]
+async fn who_is_suspended_no_longer_follows_the_log() {
+    let shop = Shop::open().await;
+    let (ana, admin) = (shop.appoint("ana", Role::Analyst).await, shop.appoint("root", Role::Admin).await);
+    let following = shop.get("/v1/events?type=AccountSuspended").by(&ana).with("accept", "text/event-stream");
+    let suspend = shop.call("POST", &format!("/v1/admin/accounts/{}/suspend", ana.id)).by(&admin);
+    // It ends, though more was asked for.
+    let (events, _) = tokio::join!(following.events(2), suspend.json(json!({ "reason": "fraud" })).send());
+    assert!(events.len() <= 1, "{events:?}");
+}
+
+#[tokio::test]
 async fn views_are_watched_and_built_again() {
     let shop = Shop::open().await;
     let admin = shop.appoint("root", Role::Admin).await;

@@ -136,6 +136,12 @@ impl Authenticator for Accounts {
         let (email, password) = unescaped(user, password);
         self.rights_of(&email, &password).await.map_err(|error| CannotTell(format!("{error:#}")))
     }
+
+    /// By the address, of which the vault takes upper and lower case for the same. The credential is not guessed.
+    fn account(&self, user: &str) -> Option<String> {
+        let service = self.service.as_ref().is_some_and(|service| service.user == user);
+        (!service).then(|| unescaped(user, "").0.trim().to_lowercase())
+    }
 }
 
 /// Some clients send user and password as they are written in their address, `ana%40example.com`: an account's name has an
