@@ -82,12 +82,12 @@ class Souk:
         assert done.returncode == 0, f"souk {arguments} failed:\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def serve(self):
+    def serve(self, *options):
         listen, metrics = free_address(), free_address()
         self.address = f"http://{listen}"
         log = open(self.log, "w")
         command = [self.binary, "serve", "--listen", listen, "--metrics-listen", metrics, "--data-dir", self.data]
-        self.server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.server = subprocess.Popen([*command, *options], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.until(lambda: self.call("GET", "/readyz")[0] == 200)
 
     def stop(self):

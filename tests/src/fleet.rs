@@ -1,4 +1,5 @@
-//! A market of several processes over one event server: two each of `api`, `process`, `project` and `search`.
+//! A market of several processes over one event server, which takes appends with a password alone: two each of `api`,
+//! `process`, `project` and `search`.
 
 use std::{
     fs::File,
@@ -13,7 +14,10 @@ use nix::{
 };
 use souk_local_postgres::{TestDatabase, TestPostgres};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::{
+    io::AsyncWriteExt,
+    process::{Child, Command},
+};
 
 use crate::{
     Person,
@@ -22,6 +26,9 @@ use crate::{
 
 /// Any 32 bytes, the same for all.
 const MASTER_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+/// Who appends to the log.
+const CREDENTIAL: &str = "fleet:0123456789abcdef";
 
 pub struct Fleet {
     folder: TempDir,
@@ -49,14 +56,17 @@ impl Fleet {
             nodes: Vec::new(),
             log: log.clone(),
         };
-        let serve = ["events", "serve", "--listen", &log, "--insecure", "--allow-append"];
+        let serve =
+            ["events", "serve", "--listen", &log, "--allow-append", "--event-server-credential", CREDENTIAL];
         fleet.add("log", &log, &serve);
         fleet.begin("log").await;
         for roles in ["api", "process", "project", "api,search"] {
             for number in 1..=2 {
                 let name = format!("{}{number}", roles.rsplit(',').next().unwrap());
                 let (listen, metrics) = (free_address(), free_address());
-                let serve = ["serve", "--roles", roles, "--listen", &listen, "--metrics-listen", &metrics];
+                let mut serve =
+                    vec!["serve", "--roles", roles, "--listen", &listen, "--metrics-listen", &metrics];
+                serve.push("--webhook-allow-private");
                 // A process without an API shows by its metrics that it is there.
                 let address = if roles.starts_with("api") { &listen } else { &metrics };
                 fleet.add(&name, address, &serve);
@@ -86,7 +96,8 @@ impl Fleet {
             return;
         }
         let output = File::options().create(true).append(true).open(self.output(name)).unwrap();
-        let mut command = self.command(name, &self.node(name).arguments);
+        let arguments: Vec<_> = self.node(name).arguments.iter().map(String::as_str).collect();
+        let mut command = self.command(name, &arguments);
         let process = command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
         let position = self.nodes.iter().position(|node| node.name == name).unwrap();
         self.nodes[position].process = Some(process);
@@ -95,12 +106,12 @@ impl Fleet {
         }
     }
 
-    fn command(&self, name: &str, arguments: &[String]) -> Command {
+    fn command(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(arguments).arg("--data-dir").arg(self.folder.path().join(name));
         if name != "log" {
             command
-                .args(["--event-log", &format!("kurrentdb://{}?tls=false", self.log)])
+                .args(["--event-log", &format!("kurrentdb://{CREDENTIAL}@{}?tls=false", self.log)])
                 .args(["--database-url", self.database.url(), "--master-key", MASTER_KEY, "--sandbox-bank"])
                 .arg(self.bank_file());
         }
@@ -160,6 +171,16 @@ impl Fleet {
     /// Somebody without an account, at one of the processes.
     pub fn stranger(&self, name: &str) -> Person {
         Person::stranger(&self.address(name))
+    }
+
+    /// An admin or an analyst, made by the command line as an operator would, at one of the processes.
+    pub async fn staff(&self, at: &str, name: &str, role: &str) -> Person {
+        let email = format!("{name}@example.com");
+        let mut command = self.command("desk", &["account", "create", "--email", &email, "--role", role]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"correct horse battery\n").await.unwrap();
+        assert!(child.wait().await.unwrap().success(), "account create failed");
+        self.stranger(at).logged_in(&email, "correct horse battery").await
     }
 
     fn output(&self, name: &str) -> PathBuf {

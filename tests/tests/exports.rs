@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{BufRead, BufReader, Write},
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{
@@ -37,6 +38,21 @@ impl Market {
         let log = SqliteLog::open(&market.0.path().join("events.sqlite"), options).unwrap();
         for n in 0..appends {
             append(&log, n).await;
+        }
+        market
+    }
+
+    /// A thousand events on each day.
+    async fn of_days(days: i64) -> Self {
+        let market = Self(tempfile::tempdir().unwrap());
+        let today = Arc::new(AtomicI64::new(0));
+        let day = Arc::clone(&today);
+        let clock = move || time(day.load(Ordering::Relaxed) * 24 * 60 * 60);
+        let options = sqlite::Options { clock: Arc::new(clock), ..sqlite::Options::default() };
+        let log = SqliteLog::open(&market.path("events.sqlite"), options).unwrap();
+        for day in 0..days {
+            today.store(day, Ordering::Relaxed);
+            append(&log, day as usize).await;
         }
         market
     }
@@ -150,8 +166,9 @@ async fn an_export_that_is_killed_goes_on_without_a_gap_or_a_double() {
                     }
                     std::thread::yield_now();
                 };
-                if let Some(status) = ended {
-                    assert!(status.success(), "{name}");
+                assert!(ended.is_none_or(|status| status.success()), "{name}");
+                // Or the kill came after all was done.
+                if ended.is_some() || !state.exists() {
                     break;
                 }
                 if done(&state) > 0 {
@@ -179,6 +196,86 @@ async fn an_export_that_is_killed_goes_on_without_a_gap_or_a_double() {
         assert!(kills >= 2, "{name} was never killed on its way");
         println!("{name}: {kills} kills");
     }
+}
+
+/// What the page tells to do every night, but in a format that is read here.
+fn nightly() -> String {
+    let page = include_str!("../../docs/analysts.md");
+    let (_, rest) = page.split_once("**Every night**").unwrap();
+    let recipe = rest.split_once("```sh\n").unwrap().1.split_once("```").unwrap().0;
+    assert!(recipe.contains("--format parquet"), "{recipe}");
+    recipe.replace("--format parquet", "--format ndjson")
+}
+
+/// Runs the recipe in the market's folder as of that day.
+fn night(market: &Market, today: i64) -> Output {
+    let programs = market.path("programs");
+    if !programs.exists() {
+        fs::create_dir(&programs).unwrap();
+        symlink(binary(), programs.join("souk")).unwrap();
+        let date = "#!/bin/sh\ncase $* in *yesterday*) echo $YESTERDAY ;; *) echo $TODAY ;; esac\n";
+        fs::write(programs.join("date"), date).unwrap();
+        fs::set_permissions(programs.join("date"), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    Command::new("sh")
+        .args(["-ec", &nightly()])
+        .current_dir(market.path(""))
+        .env("PATH", path)
+        .env("SOUK_DATA_DIR", market.path(""))
+        .env("YESTERDAY", date(today - 1))
+        .env("TODAY", date(today))
+        .output()
+        .unwrap()
+}
+
+fn date(day: i64) -> String {
+    time(day * 24 * 60 * 60).date_naive().to_string()
+}
+
+/// The positions below, a day after the other.
+fn positions(folder: &Path) -> Vec<u64> {
+    let parts = contents(folder).into_values().map(|part| String::from_utf8(part).unwrap());
+    let lines = parts.flat_map(|part| part.lines().map(str::to_owned).collect::<Vec<_>>());
+    lines.map(|line| position(&serde_json::from_str(&line).unwrap())).collect()
+}
+
+#[tokio::test]
+async fn each_night_brings_its_day_also_after_one_that_was_interrupted() {
+    let market = Market::of_days(5).await;
+    let folder = market.path("market");
+    let exports = |today| {
+        let done = night(&market, today);
+        assert!(done.status.success(), "{}", said(&done));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    for today in 1..=2 {
+        assert_eq!(exports(today), "1,000 events in market\n");
+        assert_eq!(positions(&folder), (0..1_000 * today as u64).collect::<Vec<_>>());
+    }
+    // The same night again has nothing to bring, and says so.
+    let again = night(&market, 2);
+    assert!(!again.status.success() && said(&again).contains(&date(1)), "{}", said(&again));
+    assert_eq!(positions(&folder).len(), 2_000);
+
+    let (since, until, state) = (date(2), date(3), market.path("market.resume"));
+    let options = ["--format", "ndjson", "--partition", "day", "--since", &since, "--until", &until];
+    let mut third = market.export(Some(Path::new("market")), &[&options[..], &["--chunk", "10"]].concat());
+    let mut third = third.current_dir(market.path("")).stdout(Stdio::null()).spawn().unwrap();
+    while done(&state) == 0 {
+        assert!(third.try_wait().unwrap().is_none(), "it was never interrupted");
+        std::thread::yield_now();
+    }
+    third.kill().unwrap();
+    third.wait().unwrap();
+    assert!(state.exists() && positions(&folder).len() < 3_000);
+
+    assert_eq!(exports(4), "1,000 events in market\n1,000 events in market\n");
+    assert_eq!(positions(&folder), (0..4_000).collect::<Vec<_>>());
+    assert!(!state.exists());
+    // What is no other day of the same export is not mixed in.
+    fs::write(&state, "{}").unwrap();
+    assert!(!night(&market, 5).status.success());
 }
 
 /// Events appended meanwhile are not exported, however many there are.
@@ -297,16 +394,22 @@ async fn an_export_that_cannot_be_is_refused_and_says_why() {
     let error = market.refuses(Some(&folder), &days, 1);
     assert!(error.contains("day=") && error.contains("twice"), "{error}");
     market.exports(Some(&folder), &[&days[..], &["--since", "2200-01-01"]].concat());
-    assert!(
-        market.exports(Some(&folder), &[&days[..], &["--resume"]].concat()).contains("nothing to resume")
-    );
+    let error = market.refuses(Some(&folder), &[&days[..], &["--resume"]].concat(), 1);
+    assert!(error.contains("twice"), "{error}");
     let lines: usize =
         contents(&folder).values().map(|part| String::from_utf8_lossy(part).lines().count()).sum();
     assert_eq!(lines, 2 * AT_ONCE);
 
-    // What goes on is the same export of the same log.
+    // What is there without having been interrupted may be anything.
     let file = market.path("events.csv");
+    fs::write(&file, "my diary").unwrap();
+    assert!(market.refuses(Some(&file), &["--resume"], 1).contains("cannot be told"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "my diary");
+    assert_ne!(market.refuses(Some(&file), &[&days[..], &["--resume"]].concat(), 1), "");
     market.exports(Some(&file), &[]);
+    assert!(market.refuses(Some(&file), &["--resume", "--type", "Begun"], 1).contains("cannot be told"));
+
+    // What goes on is the same export of the same log.
     let state = market.path("events.csv.resume");
     let note = |last: &str| {
         let request = json!({

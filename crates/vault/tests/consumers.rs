@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::join_all;
 use souk_domain::AccountId;
 use souk_local_postgres::{TestDatabase, TestPostgres};
 use souk_vault::{
@@ -161,6 +162,30 @@ async fn there_is_an_end_to_how_many() {
 }
 
 #[tokio::test]
+async fn of_many_that_are_made_at_once_no_more_are_made() {
+    let database = TestPostgres::shared().await.database().await;
+    let vault = vault(&database).await;
+    let most = MOST_CONSUMERS as u128;
+    for n in 0..most - 1 {
+        make(&vault, fetching(n)).await;
+    }
+    for round in 0..5 {
+        let begin = |n| {
+            let vault = vault.clone();
+            tokio::spawn(async move { vault.create_consumer(fetching(n), now()).await.is_ok() })
+        };
+        let racing = join_all((1_000..1_008).map(|n| begin(n + round * 100))).await;
+        let made = racing.into_iter().filter(|made| *made.as_ref().expect("it ends well")).count();
+        assert_eq!(made, 1, "round {round}");
+        let newest = vault.consumers(Whose::Of(ANN), None, 1_000).await.expect("read");
+        assert_eq!(newest.len() as u128, most);
+        for consumer in newest.iter().filter(|consumer| consumer.id.as_u128() >= 1_000) {
+            assert!(vault.delete_consumer(consumer.id, Whose::Of(ANN)).await.expect("deleted"));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_secret_is_kept_wrapped_for_its_consumer_alone() {
     let database = TestPostgres::shared().await.database().await;
     let vault = vault(&database).await;
@@ -209,6 +234,9 @@ async fn a_secret_that_is_replaced_holds_for_a_while() {
     assert_eq!(until, now() + FORMER_SECRET_HOLDS);
     let (_, third) = rotate(71).await;
     assert_ne!(third.as_text(), second.as_text());
+    // Only the one before still holds: replacing twice ends a secret at once.
+    let known = vault.signing_secrets(id(1)).await.expect("read").expect("there");
+    assert_eq!(known.former.expect("the former").0.as_text(), second.as_text());
 }
 
 #[tokio::test]

@@ -54,19 +54,28 @@ impl Webhooks {
     /// Until told to stop: then nothing more is sent, what is under way may end, for some seconds, and where each is is
     /// noted.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        // Outlives a database that is away now and then.
+        let mut trimmed = Instant::now();
         while !stop.is_cancelled() {
             let mut workers = Workers::new(Arc::clone(&self.shared));
-            if let Err(error) = self.keep(&mut workers, &stop).await {
+            if let Err(error) = self.keep(&mut workers, &mut trimmed, &stop).await {
                 tracing::warn!(%error, "webhooks are not sent for the moment");
             }
             workers.end().await;
             rest(REST, &stop).await;
         }
+        // Another process tells from now on.
+        Counts::default().show();
+        show_lag(0);
     }
 
-    async fn keep(&self, workers: &mut Workers, stop: &CancellationToken) -> Result<(), VaultError> {
+    async fn keep(
+        &self,
+        workers: &mut Workers,
+        trimmed: &mut Instant,
+        stop: &CancellationToken,
+    ) -> Result<(), VaultError> {
         let mut allowed = Allowed { holds: self.shared.pace.owner_holds, asked: HashMap::new() };
-        let mut trimmed = Instant::now();
         while !stop.is_cancelled() {
             let webhooks = self.shared.vault.webhooks().await?;
             self.measure(&webhooks).await;
@@ -85,7 +94,7 @@ impl Webhooks {
             }
             workers.keep(active).await;
             if trimmed.elapsed() > TRIM_EVERY {
-                trimmed = Instant::now();
+                *trimmed = Instant::now();
                 self.shared.vault.trim_deliveries().await?;
             }
             rest(self.shared.pace.poll, stop).await;
@@ -94,24 +103,45 @@ impl Webhooks {
     }
 
     async fn measure(&self, webhooks: &[Consumer]) {
-        let (mut active, mut failing, mut paused) = (0_u32, 0_u32, 0_u32);
-        for consumer in webhooks {
-            match (&consumer.paused_because, &consumer.webhook) {
-                (Some(_), _) => paused += 1,
-                (None, Some(webhook)) if webhook.failures > 0 => failing += 1,
-                (None, _) => active += 1,
-            }
-        }
-        for (state, count) in [("active", active), ("failing", failing), ("paused", paused)] {
-            metrics::gauge!("souk_webhook_consumers", "state" => state).set(count);
-        }
+        Counts::of(webhooks).show();
         if let Ok(head) = self.shared.log.head().await {
             let end = |position: Option<u64>| position.map_or(0, |position| position + 1);
             let open = webhooks.iter().filter(|consumer| consumer.paused_because.is_none());
             let lag = open.map(|consumer| end(head).saturating_sub(end(consumer.position))).max();
-            metrics::gauge!("souk_webhook_lag_events").set(lag.unwrap_or_default() as f64);
+            show_lag(lag.unwrap_or_default());
         }
     }
+}
+
+#[derive(Default)]
+struct Counts {
+    active: u32,
+    failing: u32,
+    paused: u32,
+}
+
+impl Counts {
+    fn of(webhooks: &[Consumer]) -> Self {
+        let mut counts = Self::default();
+        for consumer in webhooks {
+            match (&consumer.paused_because, &consumer.webhook) {
+                (Some(_), _) => counts.paused += 1,
+                (None, Some(webhook)) if webhook.failures > 0 => counts.failing += 1,
+                (None, _) => counts.active += 1,
+            }
+        }
+        counts
+    }
+
+    fn show(self) {
+        for (state, count) in [("active", self.active), ("failing", self.failing), ("paused", self.paused)] {
+            metrics::gauge!("souk_webhook_consumers", "state" => state).set(count);
+        }
+    }
+}
+
+fn show_lag(events: u64) {
+    metrics::gauge!("souk_webhook_lag_events").set(events as f64);
 }
 
 async fn rest(time: Duration, stop: &CancellationToken) {

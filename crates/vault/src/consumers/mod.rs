@@ -103,6 +103,30 @@ impl Vault {
     ) -> Result<(Consumer, Option<WebhookSecret>), CreateConsumerError> {
         let secret = new.webhook_url.is_some().then(WebhookSecret::generate).transpose()?;
         let wrapped = secret.map(|secret| self.wrap(new.id, &secret)).transpose()?;
+        let made = self.insert_consumer(&new, wrapped, now).await?;
+        let row =
+            self.consumer_row(new.id, Whose::Of(new.owner)).await?.ok_or(CreateConsumerError::TooMany)?;
+        let fingerprint: Option<String> = row.try_get("fingerprint").map_err(VaultError::from)?;
+        if !made && fingerprint != new.fingerprint {
+            return Err(CreateConsumerError::KeyReused);
+        }
+        Ok((read(&row)?, self.secret_of(&row)?))
+    }
+
+    /// False: there is one with this id already, or there are too many. Of one owner one at a time is counted and made, so
+    /// that two at once do not both find room for the last one.
+    async fn insert_consumer(
+        &self,
+        new: &NewConsumer,
+        wrapped: Option<Vec<u8>>,
+        now: DateTime<Utc>,
+    ) -> Result<bool, VaultError> {
+        let mut transaction = self.0.pool.begin().await?;
+        // A statement of its own: the next one sees what was committed while this one waited.
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended('souk consumers of ' || $1::text, 0))")
+            .bind(new.owner.0)
+            .execute(&mut *transaction)
+            .await?;
         let made = sqlx::query(
             "insert into vault.consumers
                  (id, owner, name, stream, categories, types, position, url, wrapped_secret, fingerprint, created_at)
@@ -112,26 +136,20 @@ impl Vault {
         )
         .bind(new.id)
         .bind(new.owner.0)
-        .bind(new.name)
-        .bind(new.stream)
-        .bind(new.categories)
-        .bind(new.types)
+        .bind(&new.name)
+        .bind(&new.stream)
+        .bind(&new.categories)
+        .bind(&new.types)
         .bind(new.position.map(|position| position as i64))
-        .bind(new.webhook_url)
+        .bind(&new.webhook_url)
         .bind(wrapped)
         .bind(&new.fingerprint)
         .bind(now)
         .bind(MOST_CONSUMERS)
-        .execute(&self.0.pool)
-        .await
-        .map_err(VaultError::from)?;
-        let row =
-            self.consumer_row(new.id, Whose::Of(new.owner)).await?.ok_or(CreateConsumerError::TooMany)?;
-        let fingerprint: Option<String> = row.try_get("fingerprint").map_err(VaultError::from)?;
-        if made.rows_affected() == 0 && fingerprint != new.fingerprint {
-            return Err(CreateConsumerError::KeyReused);
-        }
-        Ok((read(&row)?, self.secret_of(&row)?))
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(made.rows_affected() == 1)
     }
 
     pub async fn consumer(&self, id: Uuid, whose: Whose) -> Result<Option<Consumer>, VaultError> {
@@ -243,8 +261,8 @@ impl Vault {
         row.as_ref().map(read).transpose()
     }
 
-    /// A new secret for the webhook; the former is signed with as well for [`FORMER_SECRET_HOLDS`]. The same command
-    /// again answers the same secret. `None`: there is no such consumer, or it has no webhook.
+    /// A new secret for the webhook; the former is signed with as well for [`FORMER_SECRET_HOLDS`], or until there is
+    /// another new one. The last command again answers the same secret. `None`: there is no such consumer, or it has no webhook.
     pub async fn rotate_secret(
         &self,
         id: Uuid,

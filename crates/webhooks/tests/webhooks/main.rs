@@ -4,5 +4,6 @@
 
 mod delivery;
 mod failures;
+mod measures;
 mod owners;
 mod support;

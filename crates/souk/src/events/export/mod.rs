@@ -2,6 +2,7 @@
 //!
 //! Events are read in order and written in chunks, whose size is bounded and which are durable one by one ([`output`]).
 //! After each, a small file beside the output says how far it came ([`state`]); `--resume` goes on from there.
+//! A folder of days takes other days from one time to the next: what was interrupted the time before is ended first.
 
 mod columns;
 mod format;
@@ -32,34 +33,60 @@ const CHUNK_BYTES: usize = 32 << 20;
 
 pub(super) async fn export(log: &dyn EventLog, args: ExportArgs) -> anyhow::Result<()> {
     let request = request(&args)?;
-    let output = args.output.as_deref();
-    let (filter, most): (Filter, _) = (args.filter.try_into()?, args.chunk.get());
-    let interrupted = match output {
-        Some(output) if args.resume => State::find(&request, output)?,
-        _ => None,
+    let export = Export {
+        log,
+        filter: args.filter.try_into()?,
+        most: args.chunk.get(),
+        output: args.output.as_deref(),
     };
-    let state = match interrupted {
-        Some(state) => {
-            still_there(log, &state).await?;
-            state
+    if args.resume
+        && let Some(output) = export.output
+    {
+        match State::find(&request, output)? {
+            Some(state) => {
+                still_there(log, &state).await?;
+                let asked_for = state.request == request;
+                export.run(state).await?;
+                if asked_for {
+                    return Ok(());
+                }
+            }
+            None if request.partition.is_none() && output.exists() => bail!(
+                "{} is there, and no export of it was interrupted: whether it is what is asked for cannot be told; without --resume it is made anew",
+                output.display()
+            ),
+            None => {}
         }
-        None if args.resume && output.is_some_and(Path::exists) => {
-            println!("nothing to resume: no export was interrupted");
-            return Ok(());
-        }
-        None => begin(log, request, output).await?,
-    };
-    let by_day = state.request.partition.is_some();
-    let chunks = Chunks { filter, next: state.next, end: state.end, by_day, most };
-    let place = Output::open(output, &state)?;
-    let state = run(log, chunks, place, state).await.context(match output {
-        Some(_) => "the export is not complete: --resume goes on where it ended",
-        None => "the export is not complete",
-    })?;
-    if let Some(output) = output {
-        println!("{} events in {}", grouped(state.events), output.display());
     }
-    Ok(())
+    let state = begin(log, request, export.output).await?;
+    export.run(state).await
+}
+
+/// What is exported, and where to.
+struct Export<'a> {
+    log: &'a dyn EventLog,
+    filter: Filter,
+    /// Events in a chunk.
+    most: usize,
+    output: Option<&'a Path>,
+}
+
+impl Export<'_> {
+    /// From where the state says to its end.
+    async fn run(&self, state: State) -> anyhow::Result<()> {
+        let by_day = state.request.partition.is_some();
+        let filter = self.filter.clone();
+        let chunks = Chunks { filter, next: state.next, end: state.end, by_day, most: self.most };
+        let place = Output::open(self.output, &state)?;
+        let state = run(self.log, chunks, place, state).await.context(match self.output {
+            Some(_) => "the export is not complete: --resume goes on where it ended",
+            None => "the export is not complete",
+        })?;
+        if let Some(output) = self.output {
+            println!("{} events in {}", grouped(state.events), output.display());
+        }
+        Ok(())
+    }
 }
 
 fn request(args: &ExportArgs) -> Result<Request, ConfigError> {

@@ -182,7 +182,10 @@ pub(super) fn day(event: &Recorded) -> NaiveDate {
 
 /// Another export into the same folder may bring other days, but not these again.
 fn free_of_days(folder: &Path, state: &State) -> anyhow::Result<()> {
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(|| folder.display().to_string())?,
+    };
     for entry in entries {
         let name = entry?.file_name();
         let date = name

@@ -33,6 +33,14 @@ pub(super) struct Request {
     pub(super) until: Option<DateTime<Utc>>,
 }
 
+impl Request {
+    /// The same but for when: two of these go into one folder of days.
+    fn is_for_other_days(&self, other: &Self) -> bool {
+        let Self { from, to, since, until, .. } = other.clone();
+        self.partition.is_some() && Self { from, to, since, until, ..self.clone() } == *other
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Partition {
@@ -70,7 +78,7 @@ impl State {
         Self { request, next, end, days: None, length: 0, events: 0, last: None, path }
     }
 
-    /// Of an export that was interrupted.
+    /// Of an export that was interrupted: of the same, or of other days into the same folder.
     pub(super) fn find(request: &Request, output: &Path) -> anyhow::Result<Option<Self>> {
         let path = beside(output, SUFFIX);
         let text = match fs::read(&path) {
@@ -81,7 +89,7 @@ impl State {
         let state: Self = serde_json::from_slice(&text).with_context(|| {
             format!("{} cannot be read: without --resume the export begins anew", path.display())
         })?;
-        if state.request != *request {
+        if state.request != *request && !state.request.is_for_other_days(request) {
             bail!("{} was begun with other options: say --resume with the same ones", output.display());
         }
         Ok(Some(Self { path, ..state }))
