@@ -1,7 +1,7 @@
 //! Carries out the effects that a checkout recorded. Each may be sent again: its command ids derive from the order and
 //! the step, and an effect that was carried out before only tells what came of it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
@@ -16,16 +16,13 @@ use souk_domain::{
 use uuid::Uuid;
 
 use super::{
-    booking,
+    LONGEST_WAIT, booking,
     events::{Effect, Fact},
     pause,
     process::Process,
     settlement::{self, SettlementError},
 };
-use crate::{Context, ExecuteError, Market, flows};
-
-/// Between two looks whether the log or the vault is back.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+use crate::{Context, ExecuteError, Market, executor::ReadFailure, flows};
 
 pub(super) struct Dispatcher {
     pub(super) market: Arc<Market>,
@@ -76,9 +73,12 @@ impl<R: std::error::Error> From<ExecuteError<R>> for EffectError {
     }
 }
 
-impl From<crate::executor::ReadFailure> for EffectError {
-    fn from(failure: crate::executor::ReadFailure) -> Self {
-        Self::Unavailable(failure.to_string())
+impl From<ReadFailure> for EffectError {
+    fn from(failure: ReadFailure) -> Self {
+        match failure {
+            ReadFailure::Unavailable(reason) => Self::Unavailable(reason),
+            ReadFailure::Unreadable(reason) => Self::Never(reason),
+        }
     }
 }
 

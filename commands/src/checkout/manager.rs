@@ -4,7 +4,7 @@
 //! is found again from a small snapshot file and the tail of the log, or from the log alone.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,20 +15,21 @@ use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt, future::join_all, stream::FuturesOrdered};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use souk_domain::{OrderId, UnreadableEvent};
+use souk_domain::{OrderId, UnreadableEvent, order::Order};
 use souk_event_log::{Message, Position, ReadError, Recorded};
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    ACTOR,
+    ACTOR, LONGEST_WAIT,
     dispatcher::{Dispatcher, Failed, Origin, backdated},
     events::{CheckoutEvent, Effect, Fact},
+    pause,
     process::{CheckoutCommand, Process},
     route::{Routed, filter, route},
 };
-use crate::{Context, Done, ExecuteError, Market};
+use crate::{Context, Done, ExecuteError, Market, executor::ReadFailure};
 
 /// Messages of the log taken at once at most.
 const CHUNK: usize = 1_024;
@@ -86,7 +87,7 @@ pub struct ProcessManager {
     market: Arc<Market>,
     dispatcher: Dispatcher,
     settings: Settings,
-    in_flight: Mutex<HashMap<OrderId, InFlight>>,
+    in_flight: Mutex<BTreeMap<OrderId, InFlight>>,
     tasks: TaskTracker,
     position: watch::Sender<Option<Position>>,
 }
@@ -161,7 +162,7 @@ impl ProcessManager {
                 }
                 chunk = messages.next(), if recording.len() < RECORDING => {
                     let Some(chunk) = chunk else { return Err(ReadError::Unavailable("the log went away".into()).into()) };
-                    let mut news = HashMap::new();
+                    let mut news = BTreeMap::new();
                     let upto = self.collect(chunk, &mut news)?.position;
                     let manager = Arc::clone(self);
                     recording.push_back(async move {
@@ -180,7 +181,7 @@ impl ProcessManager {
         messages: &mut (impl Stream<Item = Vec<Result<Message, ReadError>>> + Unpin),
     ) -> Result<Option<Position>, ManagerError> {
         let mut position = snapshot.position;
-        let mut news: HashMap<OrderId, News> =
+        let mut news: BTreeMap<OrderId, News> =
             snapshot.in_flight.into_iter().map(|order| (order, News::default())).collect();
         while let Some(chunk) = messages.next().await {
             let collected = self.collect(chunk, &mut news)?;
@@ -207,7 +208,7 @@ impl ProcessManager {
     fn collect(
         &self,
         chunk: Vec<Result<Message, ReadError>>,
-        news: &mut HashMap<OrderId, News>,
+        news: &mut BTreeMap<OrderId, News>,
     ) -> Result<Collected, ManagerError> {
         let mut collected = Collected::default();
         for message in chunk {
@@ -264,6 +265,12 @@ impl ProcessManager {
 
     /// Dispatches again what has no answer yet.
     async fn take_up(self: &Arc<Self>, order: OrderId) {
+        let ended = |order: &Option<Order>| order.as_ref().is_some_and(|order| order.status.is_final());
+        let ended = self.market.aggregates.orders.seen(order, ended).await;
+        if ended.is_ok_and(|ended| ended.value) {
+            self.in_flight.lock().remove(&order);
+            return;
+        }
         if let Some(process) = self.process(order).await {
             let origin = self.keep(order, &process);
             if process.parked.is_none() {
@@ -272,14 +279,22 @@ impl ProcessManager {
         }
     }
 
+    /// `None` if there is no such checkout, or if this program cannot read it. The log is waited for.
     async fn process(&self, order: OrderId) -> Option<Process> {
-        match self.market.aggregates.checkouts.read(order, Option::clone).await {
-            Ok(fresh) => fresh.value,
-            Err(error) => {
-                tracing::error!(%order, %error, "a checkout could not be read; the next start takes it up");
-                None
+        for attempt in 1.. {
+            match self.market.aggregates.checkouts.read(order, Option::clone).await {
+                Ok(fresh) => return fresh.value,
+                Err(ReadFailure::Unavailable(reason)) => {
+                    tracing::warn!(%order, reason, "a checkout cannot be read for the moment");
+                    tokio::time::sleep(pause(attempt).min(LONGEST_WAIT)).await;
+                }
+                Err(ReadFailure::Unreadable(reason)) => {
+                    tracing::error!(%order, reason, "a checkout cannot be read by this program");
+                    break;
+                }
             }
         }
+        None
     }
 
     async fn learn(self: &Arc<Self>, order: OrderId, facts: Vec<Fact>, cause: Option<Uuid>) {
@@ -297,16 +312,16 @@ impl ProcessManager {
         cause: Option<Uuid>,
     ) {
         let context = Context { causation_id: cause, ..self.context(order, &command, step).await };
-        let mut pause = Duration::from_millis(50);
-        loop {
+        for attempt in 1.. {
             match self.market.aggregates.checkouts.execute(order, command.clone(), &context).await {
+                // Recorded before, by us or by another: what it decided may not have been sent.
+                Ok(done) if done.repeated => return self.take_up(order).await,
                 Ok(done) => return self.send(order, done, context.command_id).await,
                 // A fact about an order that no checkout here started: of no concern.
                 Err(ExecuteError::Refused(_)) => return,
                 Err(error) => {
                     tracing::error!(%order, %error, "a checkout could not record what it learnt and will try again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(5));
+                    tokio::time::sleep(pause(attempt).min(LONGEST_WAIT)).await;
                 }
             }
         }

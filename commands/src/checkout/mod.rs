@@ -27,6 +27,9 @@ pub use process::{Checkout, CheckoutCommand, Phase, Process};
 /// Who signs what the process manager does.
 const ACTOR: &str = "process:checkout";
 
+/// Between two looks whether the log or the vault is back.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 /// Between two tries of what did not go well: doubles from 50 ms on, up to 30 s.
 fn pause(attempt: u32) -> Duration {
     Duration::from_millis(25 << attempt.min(11)).min(Duration::from_secs(30))

@@ -2,9 +2,9 @@
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use metrics::Histogram;
 use parking_lot::Mutex;
-use rand::RngExt;
 use souk_domain::Decider;
 use souk_event_log::{AppendError, Appended, Expected, NewEvent, Revision, StreamName};
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
@@ -126,7 +126,7 @@ impl<D: Decider> Mailbox<D> {
         let mut failure = ExecuteError::Unavailable("too many others write to the same stream".into());
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
-                backoff(attempt).await;
+                tokio::time::sleep(backoff(attempt, self.shared.clock.now())).await;
             }
             if attempt == 0 && guard.is_none() && batch.iter().all(|pending| D::begins(&pending.command)) {
                 *guard = Some(Loaded::default());
@@ -254,9 +254,14 @@ impl<D: Decider> Decided<D> {
             {
                 Err(ExecuteError::Stale { actual: loaded.revision() })
             } else {
-                D::decide(&loaded.state, &pending.command, now)
-                    .map_err(ExecuteError::Refused)
-                    .map(|new| Done { events: new, revision: loaded.revision(), position: loaded.position() })
+                D::decide(&loaded.state, &pending.command, now).map_err(ExecuteError::Refused).map(|new| {
+                    Done {
+                        events: new,
+                        repeated: false,
+                        revision: loaded.revision(),
+                        position: loaded.position(),
+                    }
+                })
             };
             if let Ok(done) = &reply
                 && !done.events.is_empty()
@@ -310,6 +315,7 @@ fn repeated<D: Decider>(fingerprint: Option<&str>, pending: &Pending<D>, known: 
     }
     Ok(Done {
         events: vec![],
+        repeated: true,
         revision: known.map(|known| known.revision),
         position: known.map(|known| known.position),
     })
@@ -319,10 +325,9 @@ fn differs(fingerprint: Option<&str>, context: &Context) -> bool {
     matches!((fingerprint, context.fingerprint.as_deref()), (Some(before), Some(now)) if before != now)
 }
 
-/// Doubles from a millisecond to a quarter of a second, of which half is left to chance.
-async fn backoff(attempt: u32) {
-    let longest = (1_u64 << attempt.min(8)).min(250);
-    #[expect(clippy::disallowed_methods, reason = "jitter decides nothing but when to try again")]
-    let millis = rand::rng().random_range(longest / 2..=longest);
-    tokio::time::sleep(Duration::from_millis(millis)).await;
+/// Doubles from a millisecond to a quarter of a second, of which half is left to chance: to the microsecond it is just now.
+fn backoff(attempt: u32, now: DateTime<Utc>) -> Duration {
+    let longest = (1_u64 << attempt.min(8)).min(250) * 1_000;
+    let chance = u64::from(now.timestamp_subsec_micros()) % (longest / 2);
+    Duration::from_micros(longest / 2 + chance)
 }

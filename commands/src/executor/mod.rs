@@ -29,6 +29,9 @@ use crate::clock::Clock;
 pub struct Done<E> {
     /// What was appended; empty if there was nothing to change, or if the command was carried out before.
     pub events: Vec<E>,
+    /// The command was carried out before: by a request that was sent twice, or by this one, if it was left unknown for a
+    /// while whether its events were written.
+    pub repeated: bool,
     /// Of the last event that the command led to, or of the stream's last event if it led to none.
     pub revision: Option<Revision>,
     pub position: Option<Position>,
@@ -204,23 +207,34 @@ impl<D: Decider> Category<D> {
 
 /// Why a state could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ReadFailure(String);
+pub enum ReadFailure {
+    #[error("{0}")]
+    Unavailable(String),
+    /// An event that this program cannot read.
+    #[error("{0}")]
+    Unreadable(String),
+}
 
 impl From<LoadError> for ReadFailure {
     fn from(error: LoadError) -> Self {
-        Self(error.to_string())
+        match error {
+            LoadError::Log(error) => error.into(),
+            LoadError::Unreadable(error) => Self::Unreadable(error.to_string()),
+        }
     }
 }
 
 impl From<ReadError> for ReadFailure {
     fn from(error: ReadError) -> Self {
-        Self(error.to_string())
+        Self::Unavailable(error.to_string())
     }
 }
 
 impl<R> From<ReadFailure> for ExecuteError<R> {
     fn from(failure: ReadFailure) -> Self {
-        Self::Unavailable(failure.0)
+        match failure {
+            ReadFailure::Unavailable(message) => Self::Unavailable(message),
+            ReadFailure::Unreadable(message) => Self::Unreadable(message),
+        }
     }
 }
