@@ -35,7 +35,9 @@ use crate::{Context, Done, ExecuteError, Market, executor::ReadFailure};
 const CHUNK: usize = 1_024;
 /// Chunks under way at once.
 const RECORDING: usize = 8;
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_secs(1);
+/// Until it is looked whether what was recorded by another has been sent.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(5);
 /// What happened long ago cannot be late: an import may be interrupted, and go on another day.
 const IMPORT_DEADLINE: Duration = Duration::from_hours(365 * 24);
@@ -315,7 +317,14 @@ impl ProcessManager {
         for attempt in 1.. {
             match self.market.aggregates.checkouts.execute(order, command.clone(), &context).await {
                 // Recorded before, by us or by another: what it decided may not have been sent.
-                Ok(done) if done.repeated => return self.take_up(order).await,
+                Ok(done) if done.repeated => {
+                    let manager = Arc::clone(self);
+                    self.tasks.spawn(async move {
+                        tokio::time::sleep(SECOND_LOOK).await;
+                        manager.take_up(order).await;
+                    });
+                    return;
+                }
                 Ok(done) => return self.send(order, done, context.command_id).await,
                 // A fact about an order that no checkout here started: of no concern.
                 Err(ExecuteError::Refused(_)) => return,

@@ -66,8 +66,8 @@ pub struct Process {
     pub deadline: DateTime<Utc>,
     pub correlation_id: Uuid,
     pub backdated_to: Option<DateTime<Utc>>,
-    /// Why it waits for an operator.
-    pub parked: Option<String>,
+    /// What could not be done, so that it waits for an operator.
+    pub parked: Option<CheckoutParked>,
     stock: BTreeMap<SkuId, (u32, Stock)>,
     payment: Paying,
     shipments: BTreeMap<AccountId, Shipping>,
@@ -315,8 +315,11 @@ impl Decider for Checkout {
                 for fact in &advanced.learnt {
                     process.learn(fact);
                 }
+                // It was done after all, or is not wanted any more.
+                let outstanding = process.outstanding();
+                process.parked = process.parked.filter(|parked| outstanding.contains(&parked.effect));
             }
-            CheckoutEvent::CheckoutParked(parked) => process.parked = Some(parked.reason.clone()),
+            CheckoutEvent::CheckoutParked(parked) => process.parked = Some(parked.clone()),
             CheckoutEvent::CheckoutResumed(_) => process.parked = None,
         }
         Some(process)

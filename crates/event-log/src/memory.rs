@@ -2,14 +2,14 @@
 //!
 //! It never waits and starts no thread: a single-threaded test that hands in its own clock runs the same way each time.
 
-use std::{collections::HashMap, collections::VecDeque, sync::Arc};
+use std::{collections::HashMap, collections::VecDeque, pin::pin, sync::Arc};
 
 use async_stream::try_stream;
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound, Utc};
 use futures::stream;
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::{
     AppendError, Appended, Clock, Direction, EventLog, EventStream, Expected, Filter, Message, NewEvent,
@@ -38,7 +38,8 @@ pub struct MemoryLog {
 struct Shared {
     clock: Clock,
     state: RwLock<State>,
-    head: watch::Sender<Option<Position>>,
+    /// Wakes readers in the order in which they came, so that a run can be repeated.
+    news: Notify,
 }
 
 #[derive(Default)]
@@ -51,8 +52,7 @@ struct State {
 
 impl MemoryLog {
     pub fn new(clock: Clock) -> Self {
-        let head = watch::Sender::new(None);
-        Self { shared: Arc::new(Shared { clock, state: RwLock::default(), head }) }
+        Self { shared: Arc::new(Shared { clock, state: RwLock::default(), news: Notify::new() }) }
     }
 
     /// The next append meets this fault. Faults queue up.
@@ -179,13 +179,8 @@ impl EventLog for MemoryLog {
             Some(Fault::UnknownWritten) | None => {}
         }
         let appended = state.append((self.shared.clock)(), stream, expected, events)?;
-        let head = state.events.last().map(|event| event.position);
         drop(state);
-        self.shared.head.send_if_modified(|told| {
-            let news = *told < head;
-            *told = head.max(*told);
-            news
-        });
+        self.shared.news.notify_waiters();
         if fault.is_some() { Err(AppendError::Unknown(injected())) } else { Ok(appended) }
     }
 
@@ -207,7 +202,6 @@ impl EventLog for MemoryLog {
 
     fn subscribe(&self, after: Option<Position>, filter: Filter) -> Subscription {
         let shared = Arc::clone(&self.shared);
-        let mut heads = shared.head.subscribe();
         Box::pin(try_stream! {
             let head = shared.state.read().events.last().map(|event| event.position);
             if after > head {
@@ -216,7 +210,9 @@ impl EventLog for MemoryLog {
             let mut seen = after.map_or(0, |after| after as usize + 1);
             let mut live = false;
             loop {
-                let head = *heads.borrow_and_update();
+                let mut news = pin!(shared.news.notified());
+                news.as_mut().enable();
+                let head = shared.state.read().events.last().map(|event| event.position);
                 let end = head.map_or(0, |head| head as usize + 1);
                 if seen < end {
                     let events = shared.state.read().events[seen..end].to_vec();
@@ -234,8 +230,7 @@ impl EventLog for MemoryLog {
                     live = true;
                     yield Message::CaughtUp;
                 }
-                // The sender is in `shared`, which this subscription holds.
-                heads.changed().await.map_err(|_| ReadError::Unavailable("the log was closed".into()))?;
+                news.await;
             }
         })
     }

@@ -277,8 +277,8 @@ fn data(bytes: usize) -> Vec<u8> {
     format!(r#"{{"x":"{filler}"}}"#).into_bytes()
 }
 
-/// One thread that hashes and inserts, `batch` rows to a transaction, each of another stream, under the same settings as the
-/// log's.
+/// One thread that hashes and inserts, `batch` rows to a transaction, each of another stream, and the names of new streams,
+/// under the same settings as the log's.
 fn bare_sqlite(
     path: &Path,
     batch: usize,
@@ -292,7 +292,8 @@ fn bare_sqlite(
     connection.execute_batch(
         "CREATE TABLE events (position INTEGER PRIMARY KEY, stream INTEGER NOT NULL, revision INTEGER NOT NULL,
              id BLOB NOT NULL, hash BLOB NOT NULL, data BLOB NOT NULL, metadata BLOB NOT NULL) STRICT;
-         CREATE UNIQUE INDEX by_stream ON events (stream, revision);",
+         CREATE UNIQUE INDEX by_stream ON events (stream, revision);
+         CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;",
     )?;
     let (mut hash, mut position) = ([0; 32], 0);
     let (batch, stream_events) = (i64::try_from(batch)?, i64::try_from(stream_events)?);
@@ -302,6 +303,7 @@ fn bare_sqlite(
         {
             let mut insert =
                 transaction.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+            let mut name = transaction.prepare_cached("INSERT INTO streams VALUES (?1, ?2)")?;
             for _ in 0..batch {
                 let NewEvent { id, data, metadata, .. } = event(bytes);
                 let mut hasher = blake3::Hasher::new();
@@ -309,6 +311,9 @@ fn bare_sqlite(
                 hash = *hasher.finalize().as_bytes();
                 let (row, round) = (position % batch, position / batch);
                 let (stream, revision) = (round / stream_events * batch + row, round % stream_events);
+                if revision == 0 {
+                    name.execute((stream, new_stream().as_str()))?;
+                }
                 insert.execute((position, stream, revision, id.as_bytes(), hash, data, metadata))?;
                 position += 1;
             }

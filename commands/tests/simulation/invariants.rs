@@ -1,0 +1,294 @@
+//! What holds whatever went wrong: read from the log alone, by rules of its own, and compared with the gateways' books.
+
+use std::collections::BTreeMap;
+
+use souk_domain::{
+    AccountId, CartId, DomainEvent, OrderId, SkuId,
+    cart::{CartCheckedOut, CartEvent},
+    inventory::InventoryEvent,
+    order::{OrderEvent, OrderPlaced},
+    payment::PaymentEvent,
+    shipment::ShipmentEvent,
+};
+use souk_event_log::Recorded;
+use souk_gateways::Charge;
+
+use crate::{shoppers::Memory, till::Books, world::World};
+
+#[derive(Default)]
+struct Stock {
+    on_hand: i64,
+    open: BTreeMap<OrderId, u32>,
+    ended: BTreeMap<OrderId, u32>,
+}
+
+#[derive(Default)]
+struct Paid {
+    requested: Vec<i64>,
+    charged: Vec<i64>,
+    failed: u32,
+    refunded: Vec<i64>,
+}
+
+/// The log, sorted by what it is about.
+#[derive(Default)]
+pub(crate) struct Story {
+    problems: Vec<String>,
+    carts: BTreeMap<CartId, OrderId>,
+    checkouts: BTreeMap<OrderId, CartCheckedOut>,
+    placed: BTreeMap<OrderId, OrderPlaced>,
+    /// The types of each order's events.
+    orders: BTreeMap<OrderId, Vec<&'static str>>,
+    stock: BTreeMap<SkuId, Stock>,
+    committed: BTreeMap<(OrderId, SkuId), u32>,
+    payments: BTreeMap<OrderId, Paid>,
+    shipments: BTreeMap<(OrderId, AccountId), Vec<&'static str>>,
+}
+
+fn read<E: DomainEvent>(recorded: &Recorded) -> E {
+    E::from_json(&recorded.event_type, recorded.schema_version(), &recorded.data).expect("an event of today")
+}
+
+fn id<T: std::str::FromStr>(recorded: &Recorded) -> T {
+    recorded.stream.id().parse().ok().expect("an id")
+}
+
+impl Story {
+    pub(crate) fn of(world: &World) -> Self {
+        let mut story = Self::default();
+        for event in world.log.events() {
+            story.take(&event);
+        }
+        story
+    }
+
+    fn wrong(&mut self, problem: String) {
+        self.problems.push(problem);
+    }
+
+    fn take(&mut self, event: &Recorded) {
+        match event.stream.category() {
+            "cart" => self.cart(id(event), read(event)),
+            "order" => self.order(id(event), read(event)),
+            "inventory" => self.inventory(id(event), read(event)),
+            "payment" => self.payment(id(event), read(event)),
+            "shipment" => {
+                let souk_domain::ShipmentId { order_id, seller_id } = id(event);
+                let told = read::<ShipmentEvent>(event).event_type();
+                self.shipments.entry((order_id, seller_id)).or_default().push(told);
+            }
+            _ => {}
+        }
+    }
+
+    fn cart(&mut self, cart: CartId, event: CartEvent) {
+        let CartEvent::CartCheckedOut(checkout) = event else { return };
+        let order = checkout.order_id;
+        if self.carts.insert(cart, order).is_some() {
+            self.wrong(format!("cart {cart} is checked out twice"));
+        }
+        if self.checkouts.insert(order, checkout).is_some() {
+            self.wrong(format!("order {order} comes of two carts"));
+        }
+    }
+
+    fn order(&mut self, order: OrderId, event: OrderEvent) {
+        self.orders.entry(order).or_default().push(event.event_type());
+        if let OrderEvent::OrderPlaced(placed) = event {
+            let agreed = self.checkouts.get(&order);
+            if !agreed.is_some_and(|agreed| agreed.lines == placed.lines && agreed.total == placed.total) {
+                self.wrong(format!("order {order} is not what was checked out"));
+            }
+            self.placed.insert(order, placed);
+        }
+    }
+
+    fn inventory(&mut self, sku: SkuId, event: InventoryEvent) {
+        let stock = self.stock.entry(sku).or_default();
+        let mut problem = None;
+        match event {
+            InventoryEvent::StockReceived(event) => stock.on_hand += i64::from(event.quantity),
+            InventoryEvent::StockAdjusted(event) => stock.on_hand += event.change,
+            InventoryEvent::StockReserved(event) => {
+                let known = stock.ended.contains_key(&event.order_id);
+                if stock.open.insert(event.order_id, event.quantity).is_some() || known {
+                    problem = Some(format!("{} reserves {sku} twice", event.order_id));
+                }
+            }
+            InventoryEvent::ReservationRejected(event) => drop(stock.ended.insert(event.order_id, 0)),
+            InventoryEvent::ReservationReleased(event) => {
+                if stock.open.remove(&event.order_id).unwrap_or(0) != event.quantity {
+                    problem = Some(format!("{} releases {} of {sku}", event.order_id, event.quantity));
+                }
+                stock.ended.insert(event.order_id, 0);
+            }
+            InventoryEvent::ReservationCommitted(event) => {
+                if stock.open.remove(&event.order_id) != Some(event.quantity) {
+                    problem = Some(format!("{} commits {} of {sku}", event.order_id, event.quantity));
+                }
+                stock.ended.insert(event.order_id, event.quantity);
+                stock.on_hand -= i64::from(event.quantity);
+                self.committed.insert((event.order_id, sku), event.quantity);
+            }
+        }
+        let reserved: i64 = stock.open.values().copied().map(i64::from).sum();
+        if reserved > stock.on_hand {
+            problem = Some(format!("of {sku} {reserved} are reserved and {} there", stock.on_hand));
+        }
+        self.problems.extend(problem);
+    }
+
+    fn payment(&mut self, order: OrderId, event: PaymentEvent) {
+        let paid = self.payments.entry(order).or_default();
+        match event {
+            PaymentEvent::PaymentRequested(event) => paid.requested.push(event.amount.amount),
+            PaymentEvent::PaymentCompleted(event) => paid.charged.push(event.amount.amount),
+            PaymentEvent::PaymentFailed(_) => paid.failed += 1,
+            PaymentEvent::PaymentRefunded(event) => paid.refunded.push(event.amount.amount),
+            PaymentEvent::RefundRequested(_) => {}
+        }
+    }
+
+    fn end_of(&self, order: OrderId) -> Option<&'static str> {
+        self.orders
+            .get(&order)?
+            .iter()
+            .copied()
+            .find(|told| matches!(*told, "OrderCompleted" | "OrderCancelled"))
+    }
+
+    /// Everything that is wrong, once all has ended; and how many orders were completed and cancelled.
+    pub(crate) fn judge(mut self, world: &World, memory: &Memory) -> (Vec<String>, u64, u64) {
+        for order in memory.acknowledged.lock().iter() {
+            if !self.checkouts.contains_key(order) {
+                self.problems.push(format!("order {order} was acknowledged and is not there"));
+            }
+        }
+        for (sku, stock) in &self.stock {
+            if !stock.open.is_empty() {
+                self.problems.push(format!("{sku} stays reserved for {:?}", stock.open));
+            }
+        }
+        let (mut completed, mut cancelled, mut earned) = (0, 0, 0);
+        for order in self.checkouts.keys().copied().collect::<Vec<_>>() {
+            let ended = self.end_of(order);
+            let problems = match ended {
+                Some("OrderCompleted") => self.of_completed(order),
+                Some(_) => self.of_cancelled(order),
+                None => vec!["does not end".to_owned()],
+            };
+            let problems = problems.into_iter().chain(self.of_any(order));
+            self.problems
+                .extend(problems.map(|problem| format!("order {order} {problem}")).collect::<Vec<_>>());
+            match ended {
+                Some("OrderCompleted") => (completed, earned) = (completed + 1, earned + self.total(order)),
+                _ => cancelled += 1,
+            }
+        }
+        let strangers = self.orders.keys().filter(|order| !self.checkouts.contains_key(order));
+        self.problems
+            .extend(strangers.map(|order| format!("order {order} comes of no cart")).collect::<Vec<_>>());
+        let books = world.till.books(world, |books| of_books(books, earned));
+        self.problems.extend(books);
+        (self.problems, completed, cancelled)
+    }
+
+    fn total(&self, order: OrderId) -> i64 {
+        self.checkouts.get(&order).map_or(0, |checkout| checkout.total.amount)
+    }
+
+    fn of_any(&self, order: OrderId) -> Vec<String> {
+        const FORWARD: [&str; 5] =
+            ["OrderPlaced", "OrderStockReserved", "OrderPaid", "OrderReadyToShip", "OrderCompleted"];
+        let mut problems = Vec::new();
+        let told = self.orders.get(&order).map_or(&[][..], Vec::as_slice);
+        let forward = told.iter().zip(FORWARD).take_while(|(told, step)| *told == step).count();
+        let back =
+            matches!(&told[forward..], [] | ["OrderCancelled"] | ["CancellationRequested", "OrderCancelled"]);
+        if !back || (forward < told.len() && forward > 3) {
+            problems.push(format!("went through {told:?}"));
+        }
+        if let Some(paid) = self.payments.get(&order) {
+            let Paid { requested, charged, failed, refunded } = paid;
+            let total = self.total(order);
+            let amounts_hold =
+                [requested, charged, refunded].iter().all(|of| of.iter().all(|of| *of == total));
+            if requested.len() > 1
+                || charged.len() > 1
+                || refunded.len() > charged.len()
+                || *failed > 1
+                || !amounts_hold
+            {
+                problems.push(format!(
+                    "of {total} asks {requested:?}, takes {charged:?}, gives back {refunded:?}"
+                ));
+            }
+        }
+        problems
+    }
+
+    fn of_completed(&self, order: OrderId) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut wanted = BTreeMap::<SkuId, u32>::new();
+        for line in &self.checkouts[&order].lines {
+            *wanted.entry(line.sku_id).or_default() += line.quantity;
+            let told = self.shipments.get(&(order, line.seller_id)).map_or(&[][..], Vec::as_slice);
+            if told != ["ShipmentRequested", "ShipmentReady"] {
+                problems.push(format!("is completed, its shipment {told:?}"));
+            }
+        }
+        let committed: BTreeMap<SkuId, u32> = self
+            .committed
+            .iter()
+            .filter(|((of, _), _)| *of == order)
+            .map(|((_, sku), quantity)| (*sku, *quantity))
+            .collect();
+        if committed != wanted {
+            problems.push(format!("is completed with {committed:?} of {wanted:?}"));
+        }
+        if !self.payments.get(&order).is_some_and(|paid| paid.charged.len() == 1 && paid.refunded.is_empty())
+        {
+            problems.push("is completed and not paid for once".to_owned());
+        }
+        problems
+    }
+
+    fn of_cancelled(&self, order: OrderId) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.committed.keys().any(|(of, _)| *of == order) {
+            problems.push("is cancelled, its goods gone".to_owned());
+        }
+        if self.payments.get(&order).is_some_and(|paid| paid.charged.len() != paid.refunded.len()) {
+            problems.push("is cancelled, its money kept".to_owned());
+        }
+        for ((_, seller), told) in self.shipments.iter().filter(|((of, _), _)| *of == order) {
+            if !matches!(told.last(), Some(&("ShipmentRefused" | "ShipmentCancelled"))) {
+                problems.push(format!("is cancelled, the shipment of {seller} {told:?}"));
+            }
+        }
+        problems
+    }
+}
+
+/// The gateways' books against what completed orders earned.
+fn of_books(books: &mut Books, earned: i64) -> Vec<String> {
+    books.arrive(std::time::Duration::MAX);
+    let mut problems = Vec::new();
+    let mut taken = BTreeMap::new();
+    for charged in books.charges.values() {
+        if let Charge::Charged { charge_id } = &charged.outcome {
+            taken.insert(charge_id.clone(), charged.amount);
+        }
+    }
+    for (charge, amount) in books.refunds.values() {
+        match taken.get_mut(charge) {
+            Some(left) if *left == *amount => *left = 0,
+            left => problems.push(format!("{amount} of {charge} are given back, of which {left:?} is left")),
+        }
+    }
+    let kept: i64 = taken.values().sum();
+    if kept != earned {
+        problems.push(format!("the gateways hold {kept}, completed orders earned {earned}"));
+    }
+    problems
+}

@@ -1,0 +1,114 @@
+//! Ways to break the market on purpose. Each has to be caught, or the simulation proves nothing.
+
+use souk_event_log::{NewEvent, StreamName};
+use uuid::Uuid;
+
+use crate::world::World;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutation {
+    /// The gateway takes each try for a charge of its own.
+    ChargesWithoutAKey,
+    RefundsTwice,
+    /// The gateway says that a charge is cancelled, and charges.
+    CancelsInWordsOnly,
+    DeadlineLost,
+    /// More is reserved than there is.
+    ReservationNotChecked,
+    ReservedTwice,
+    ReleaseSkipped,
+    CommitsTwiceAsMuch,
+    /// The gateway refused, and the order is told that it paid.
+    PaidWithoutCharge,
+    AsksForTheWrongAmount,
+    RefundForgotten,
+    CompletedThoughCancelled,
+    CancelledThoughReady,
+    /// Two orders come of one cart.
+    CartSoldTwice,
+    /// An append is acknowledged and not written.
+    LosesWhatItAcknowledged,
+    /// The shipment is said to be booked, though the carrier refused.
+    ShipsAnyway,
+}
+
+impl Mutation {
+    pub(crate) const ALL: &[Self] = &[
+        Self::ChargesWithoutAKey,
+        Self::RefundsTwice,
+        Self::CancelsInWordsOnly,
+        Self::DeadlineLost,
+        Self::ReservationNotChecked,
+        Self::ReservedTwice,
+        Self::ReleaseSkipped,
+        Self::CommitsTwiceAsMuch,
+        Self::PaidWithoutCharge,
+        Self::AsksForTheWrongAmount,
+        Self::RefundForgotten,
+        Self::CompletedThoughCancelled,
+        Self::CancelledThoughReady,
+        Self::CartSoldTwice,
+        Self::LosesWhatItAcknowledged,
+        Self::ShipsAnyway,
+    ];
+
+    /// What is written in place of the events.
+    pub(crate) fn of_events(
+        self,
+        world: &World,
+        stream: &StreamName,
+        events: Vec<NewEvent>,
+    ) -> Vec<NewEvent> {
+        let one_in_three =
+            |events: Vec<NewEvent>| if world.draw(|random| random.one_in(3)) { vec![] } else { events };
+        events.into_iter().flat_map(|event| match (self, &*event.event_type) {
+            (Self::ReservationNotChecked, "ReservationRejected") => vec![renamed(event, "StockReserved")],
+            (Self::ReservedTwice, "StockReserved") => twice(event),
+            (Self::ReleaseSkipped, "ReservationReleased") => {
+                vec![with(renamed(event, "StockAdjusted"), |data| *data = serde_json::json!({ "change": 0 }))]
+            }
+            (Self::CommitsTwiceAsMuch, "ReservationCommitted") => vec![with(event, |data| {
+                data["quantity"] = (data["quantity"].as_u64().unwrap_or(0) * 2).into();
+            })],
+            (Self::PaidWithoutCharge, "PaymentFailed") => {
+                vec![with(renamed(event, "PaymentCompleted"), |data| {
+                    *data = serde_json::json!({ "amount": { "amount": 1, "currency": "USD" }, "chargeId": "none" });
+                })]
+            }
+            (Self::AsksForTheWrongAmount, "PaymentRequested") => vec![with(event, |data| {
+                data["amount"]["amount"] = (data["amount"]["amount"].as_i64().unwrap_or(0) + 1).into();
+            })],
+            (Self::RefundForgotten, "RefundRequested") => vec![with(renamed(event, "PaymentRefunded"), |data| {
+                *data = serde_json::json!({ "amount": { "amount": 1, "currency": "USD" }, "refundId": "none" });
+            })],
+            (Self::CompletedThoughCancelled, "OrderCancelled") => vec![renamed(event, "OrderCompleted")],
+            (Self::CancelledThoughReady, "OrderCompleted") => vec![with(renamed(event, "OrderCancelled"), |data| {
+                *data = serde_json::json!({ "reason": "buyerRequest" });
+            })],
+            (Self::CartSoldTwice, "CartCheckedOut") => {
+                let again = with(event.clone(), |data| data["orderId"] = Uuid::new_v5(&event.id, b"again").to_string().into());
+                vec![event, NewEvent { id: Uuid::new_v5(&again.id, b"again"), ..again }]
+            }
+            (Self::LosesWhatItAcknowledged, "CartCheckedOut") if stream.category() == "cart" => one_in_three(vec![event]),
+            (Self::ShipsAnyway, "ShipmentRefused") => vec![with(renamed(event, "ShipmentReady"), |data| {
+                *data = serde_json::json!({ "carrier": "none", "bookingId": "none" });
+            })],
+            _ => vec![event],
+        }).collect()
+    }
+}
+
+fn renamed(event: NewEvent, event_type: &str) -> NewEvent {
+    NewEvent { event_type: event_type.into(), ..event }
+}
+
+fn twice(event: NewEvent) -> Vec<NewEvent> {
+    let again = NewEvent { id: Uuid::new_v5(&event.id, b"again"), ..event.clone() };
+    vec![event, again]
+}
+
+fn with(event: NewEvent, change: impl FnOnce(&mut serde_json::Value)) -> NewEvent {
+    let mut data = serde_json::from_slice(&event.data).expect("events are JSON");
+    change(&mut data);
+    NewEvent { data: data.to_string().into_bytes(), ..event }
+}

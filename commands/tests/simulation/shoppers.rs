@@ -1,0 +1,340 @@
+//! What people do: sellers who restock and change prices, buyers who fill carts, check out (once, or twice at the same
+//! moment), accept a new price, and cancel. They outlive the servers: a request that got no answer is sent again.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use parking_lot::Mutex;
+use souk_commands::{
+    Context, ExecuteError, Market,
+    flows::{
+        self,
+        carts::{CartFlowError, LineRequest},
+        checkout::{Address, CheckoutFlowError, CheckoutRequest},
+        items::{Caller, NewItem, StockChange},
+        revision::{self, ItemPatch},
+    },
+};
+use souk_domain::{
+    AccountId, CartId, Currency, ItemId, Money, OrderId, Sku, item::Details, order::OrderError,
+};
+use souk_gateways::PaymentDetails;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::{
+    random::Random,
+    till::{DECLINED, REFUSED, SILENT, SILENT_COUNTRY},
+    world::World,
+};
+
+pub(crate) const BUYERS: u64 = 4;
+const SELLERS: u64 = 3;
+
+pub(crate) fn buyer(n: u64) -> AccountId {
+    AccountId(Uuid::from_u128(0xb000 + u128::from(n)))
+}
+
+fn seller(n: u64) -> AccountId {
+    AccountId(Uuid::from_u128(0x5000 + u128::from(n)))
+}
+
+/// Everybody's intentions, drawn before anything happens.
+pub(crate) struct Plan {
+    goods: Vec<Good>,
+    visits: Vec<Vec<Visit>>,
+    errands: Vec<Errand>,
+}
+
+struct Good {
+    seller: AccountId,
+    sku: Sku,
+    price: i64,
+    quantity: u32,
+}
+
+/// A buyer comes, fills the cart and checks out.
+struct Visit {
+    after: Duration,
+    lines: Vec<(usize, u32)>,
+    token: &'static str,
+    country: &'static str,
+    /// The button is pressed twice, and each click finds another server.
+    twice: bool,
+    /// Between looking at the cart and checking out.
+    hesitates: Duration,
+    cancels_after: Option<Duration>,
+}
+
+/// A seller sees to the goods.
+struct Errand {
+    after: Duration,
+    good: usize,
+    price: Option<i64>,
+    change: Option<i64>,
+}
+
+fn usd(amount: i64) -> Money {
+    Money::new(amount, Currency::USD)
+}
+
+impl Plan {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x005e_ed0f_9e09_1e00);
+        let goods: Vec<_> = (0..random.within(1..6))
+            .map(|n| Good {
+                seller: seller(random.within(0..SELLERS)),
+                sku: Sku::parse(&format!("SKU-{n}")).expect("a SKU"),
+                price: random.within(1..500) as i64,
+                // Now and then everybody wants the last one.
+                quantity: random.within(1..12) as u32,
+            })
+            .collect();
+        let visits = (0..random.within(1..BUYERS + 1))
+            .map(|_| (0..random.within(1..4)).map(|_| Visit::draw(&mut random, goods.len())).collect())
+            .collect();
+        let errands = (0..random.within(0..4))
+            .map(|_| Errand {
+                after: random.pause(),
+                good: random.within(0..goods.len() as u64) as usize,
+                price: random.one_in(2).then(|| random.within(1..500) as i64),
+                change: random.one_in(2).then(|| random.within(0..12) as i64 - 4),
+            })
+            .collect();
+        Self { goods, visits, errands }
+    }
+
+    /// How many there are of what is to be done, for [`Memory`].
+    fn buyers(&self) -> usize {
+        self.visits.len()
+    }
+}
+
+impl Visit {
+    fn draw(random: &mut Random, goods: usize) -> Self {
+        Self {
+            after: random.pause(),
+            lines: (0..random.within(1..4))
+                .map(|_| (random.within(0..goods as u64) as usize, random.within(1..5) as u32))
+                .collect(),
+            token: random.pick(&["pays", "pays", "pays", "pays", "pays", DECLINED, SILENT]),
+            country: random.pick(&["GB", "GB", "GB", "GB", "GB", "GB", REFUSED, SILENT_COUNTRY]),
+            twice: random.one_in(4),
+            hesitates: random.pause(),
+            cancels_after: random.one_in(4).then(|| random.pause()),
+        }
+    }
+}
+
+/// What people remember of what they have done; servers come and go meanwhile.
+#[derive(Default)]
+pub(crate) struct Memory {
+    opened: Mutex<Vec<ItemId>>,
+    buyers: Mutex<Vec<Remembered>>,
+    errands: Mutex<usize>,
+    /// Orders that were acknowledged.
+    pub(crate) acknowledged: Mutex<Vec<OrderId>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Remembered {
+    visits: usize,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Stage {
+    #[default]
+    Outside,
+    /// The cart as it was seen, and how often another price was accepted.
+    AtTheTill(CartId, Money, u32),
+    Ordered(OrderId),
+}
+
+/// A day at the market, from wherever it was interrupted.
+pub(crate) async fn live(world: &World, plan: &Plan, memory: &Memory, servers: &[Arc<Market>]) {
+    open_shop(plan, memory, &servers[0]).await;
+    memory.buyers.lock().resize(plan.buyers(), Remembered::default());
+    let buyers = (0..plan.buyers()).map(|n| Shopper { world, plan, memory, servers, n }.go());
+    futures::future::join(join_all(buyers), run_errands(plan, memory, servers)).await;
+}
+
+/// The same command each time, for whoever asks again.
+fn context(actor: &str, step: &str) -> Context {
+    Context::new(Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{actor}/{step}").as_bytes()), actor)
+}
+
+/// Between two tries of a request that failed.
+async fn again() {
+    sleep(Duration::from_millis(700)).await;
+}
+
+async fn open_shop(plan: &Plan, memory: &Memory, server: &Market) {
+    for (n, good) in plan.goods.iter().enumerate() {
+        while memory.opened.lock().len() <= n {
+            let new = NewItem {
+                item_id: None,
+                seller_id: good.seller,
+                sku: good.sku.clone(),
+                details: Details { name: good.sku.to_string(), ..Details::default() },
+                price: Some(usd(good.price)),
+                quantity: Some(good.quantity),
+                variants: vec![],
+            };
+            match flows::items::list(server, &context("seller", &format!("list/{n}")), new).await {
+                Ok(listed) => memory.opened.lock().push(listed.value.item_id),
+                Err(_) => again().await,
+            }
+        }
+    }
+}
+
+async fn run_errands(plan: &Plan, memory: &Memory, servers: &[Arc<Market>]) {
+    let item = |errand: &Errand| memory.opened.lock()[errand.good];
+    let done = *memory.errands.lock();
+    for (n, errand) in plan.errands.iter().enumerate().skip(done) {
+        sleep(errand.after).await;
+        let caller = Caller::Seller(plan.goods[errand.good].seller);
+        let server = &servers[n % servers.len()];
+        if let Some(price) = errand.price {
+            let patch = ItemPatch { price: Some(usd(price)), ..ItemPatch::default() };
+            let context = context("seller", &format!("price/{n}"));
+            let _ = revision::revise(server, &context, item(errand), caller, None, patch).await;
+        }
+        if let Some(change) = errand.change {
+            let request = StockChange { sku: None, change, reason: None };
+            let context = context("seller", &format!("stock/{n}"));
+            let _ = flows::items::change_stock(server, &context, item(errand), caller, request).await;
+        }
+        *memory.errands.lock() = n + 1;
+    }
+}
+
+struct Shopper<'a> {
+    world: &'a World,
+    plan: &'a Plan,
+    memory: &'a Memory,
+    servers: &'a [Arc<Market>],
+    n: usize,
+}
+
+impl Shopper<'_> {
+    async fn go(self) {
+        loop {
+            let Remembered { visits, stage } = self.memory.buyers.lock()[self.n];
+            let Some(visit) = self.plan.visits[self.n].get(visits) else { return };
+            let next = match stage {
+                Stage::Outside => self.fill_cart(visit, visits).await,
+                Stage::AtTheTill(cart, amount, prices) => {
+                    self.check_out(visit, visits, cart, amount, prices).await
+                }
+                Stage::Ordered(order) => {
+                    self.change_mind(visit, visits, order).await;
+                    self.memory.buyers.lock()[self.n] =
+                        Remembered { visits: visits + 1, stage: Stage::Outside };
+                    continue;
+                }
+            };
+            match next {
+                Some(stage) => self.memory.buyers.lock()[self.n].stage = stage,
+                None => again().await,
+            }
+        }
+    }
+
+    fn context(&self, visit: usize, step: &str) -> Context {
+        context(&format!("buyer-{}", self.n), &format!("{visit}/{step}"))
+    }
+
+    fn server(&self, n: usize) -> &Market {
+        &self.servers[n % self.servers.len()]
+    }
+
+    async fn fill_cart(&self, visit: &Visit, number: usize) -> Option<Stage> {
+        sleep(visit.after).await;
+        let mut seen = None;
+        for (n, (good, quantity)) in visit.lines.iter().enumerate() {
+            let item_id = self.memory.opened.lock()[*good];
+            let request = LineRequest { item_id, sku: None, quantity: *quantity };
+            let context = self.context(number, &format!("line/{n}"));
+            let cart =
+                flows::carts::set_line(self.server(self.n), &context, buyer(self.n as u64), request).await;
+            seen = Some(cart.ok()?.value);
+        }
+        let seen = seen?;
+        Some(Stage::AtTheTill(seen.cart_id, seen.total?, 0))
+    }
+
+    async fn check_out(
+        &self,
+        visit: &Visit,
+        number: usize,
+        cart_id: CartId,
+        amount: Money,
+        prices: u32,
+    ) -> Option<Stage> {
+        sleep(visit.hesitates).await;
+        let context = self.context(number, &format!("checkOut/{prices}"));
+        let click = async |server: usize| {
+            let request = CheckoutRequest {
+                cart_id,
+                amount,
+                payment: PaymentDetails::Upi { vpa: visit.token.to_owned() },
+                shipping_address: address(visit.country),
+            };
+            flows::checkout::check_out(self.server(server), &context, buyer(self.n as u64), request).await
+        };
+        let clicks =
+            if visit.twice { join_all([click(0), click(1)]).await } else { vec![click(self.n).await] };
+        let mut next = None;
+        for answer in clicks {
+            match answer {
+                Ok(done) => {
+                    let order = done.value.order_id;
+                    self.memory.acknowledged.lock().push(order);
+                    next = Some(Stage::Ordered(order));
+                }
+                Err(CheckoutFlowError::AmountChanged { total }) => {
+                    next = next.or(Some(Stage::AtTheTill(cart_id, total, prices + 1)));
+                }
+                Err(
+                    CheckoutFlowError::Payment(_)
+                    | CheckoutFlowError::Cart(CartFlowError::Execute(ExecuteError::Unavailable(_))),
+                ) => {}
+                Err(error) => panic!("a checkout ends with {error:?}"),
+            }
+        }
+        next
+    }
+
+    async fn change_mind(&self, visit: &Visit, number: usize, order: OrderId) {
+        let Some(after) = visit.cancels_after else { return };
+        sleep(after).await;
+        loop {
+            let context = self.context(number, "cancel");
+            match flows::orders::cancel(self.server(self.n), &context, order).await {
+                Ok(_) | Err(ExecuteError::Refused(OrderError::TooLateToCancel)) => return,
+                Err(ExecuteError::Unavailable(_)) => again().await,
+                // Not placed yet.
+                Err(ExecuteError::Refused(OrderError::NotFound))
+                    if self.world.elapsed() < Duration::from_hours(2) =>
+                {
+                    again().await;
+                }
+                Err(error) => panic!("a cancellation ends with {error:?}"),
+            }
+        }
+    }
+}
+
+fn address(country: &str) -> Address {
+    Address {
+        name: "Ada Byron".into(),
+        line1: "1 Mill Lane".into(),
+        line2: None,
+        city: "Cambridge".into(),
+        region: None,
+        postal_code: "CB2 1RX".into(),
+        country: country.into(),
+    }
+}

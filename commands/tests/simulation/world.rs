@@ -1,0 +1,279 @@
+//! What outlives a crash: the log, the books of the gateways, the clock, and what the shoppers remember. Here is also the
+//! bad luck: a log that fails, hesitates and says things twice, clocks that jump, and the moment of each crash.
+
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::StreamExt;
+use parking_lot::Mutex;
+use souk_commands::clock::Clock;
+use souk_domain::OrderId;
+use souk_event_log::{
+    AppendError, Appended, Direction, EventLog, EventStream, Expected, Filter, MemoryLog, Message, NewEvent,
+    Position, ReadError, Recorded, Revision, StreamName, Subscription,
+};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{mutations::Mutation, random::Random, till::Till};
+
+/// Crashes of one run at most.
+const CRASHES: u64 = 4;
+
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) log: MemoryLog,
+    pub(crate) till: Till,
+    pub(crate) mutation: Option<Mutation>,
+    random: Mutex<Random>,
+    time: Arc<Time>,
+    /// Nothing goes wrong any more, so that everything has to come to its end.
+    calm: AtomicBool,
+    /// Steps until the next crash.
+    until_crash: AtomicU64,
+    crashes_left: AtomicU64,
+    crash: Notify,
+}
+
+/// Virtual time: that of the runtimes one after the other, and what the clock was moved by.
+struct Time {
+    /// Microseconds at the beginning of this life.
+    born: AtomicI64,
+    began: Mutex<Option<Instant>>,
+    moved: AtomicI64,
+}
+
+impl Time {
+    fn elapsed(&self) -> i64 {
+        let began = *self.began.lock();
+        let life = began.map_or(Duration::ZERO, |began| began.elapsed());
+        self.born.load(Ordering::Relaxed) + life.as_micros() as i64
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        let micros = self.elapsed() + self.moved.load(Ordering::Relaxed);
+        DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::microseconds(micros)
+    }
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, mutation: Option<Mutation>) -> Arc<Self> {
+        let mut random = Random::new(seed);
+        let time =
+            Arc::new(Time { born: AtomicI64::new(0), began: Mutex::new(None), moved: AtomicI64::new(0) });
+        let of_log = Arc::clone(&time);
+        let crashes = random.within(0..CRASHES + 1);
+        let world = Self {
+            seed,
+            log: MemoryLog::new(Arc::new(move || of_log.now())),
+            till: Till::default(),
+            mutation,
+            time,
+            calm: AtomicBool::new(false),
+            until_crash: AtomicU64::new(random.within(1..400)),
+            crashes_left: AtomicU64::new(crashes),
+            crash: Notify::new(),
+            random: Mutex::new(random),
+        };
+        Arc::new(world)
+    }
+
+    /// Draws from the seed.
+    pub(crate) fn draw<T>(&self, draw: impl FnOnce(&mut Random) -> T) -> T {
+        draw(&mut self.random.lock())
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        let time = Arc::clone(&self.time);
+        Clock::from_fn(move || time.now())
+    }
+
+    /// Virtual time since the beginning, whatever the clocks say.
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_micros(self.time.elapsed() as u64)
+    }
+
+    /// Every event, a line each.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let line = |event: &Recorded| {
+            let data = String::from_utf8_lossy(&event.data);
+            format!("{} {} {} {data}", event.recorded_at.format("%F %T%.3f"), event.stream, event.event_type)
+        };
+        self.log.events().iter().map(|event| line(event)).collect()
+    }
+
+    /// Whether every cart that was checked out has become an order that ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        let count = |types: &[&str]| {
+            self.log.events().iter().filter(|event| types.contains(&&*event.event_type)).count()
+        };
+        count(&["CartCheckedOut"]) == count(&["OrderCompleted", "OrderCancelled"])
+    }
+
+    /// Checkouts that wait for an operator.
+    pub(crate) fn parked(&self) -> BTreeSet<OrderId> {
+        let mut parked = BTreeSet::new();
+        for event in self.log.events().iter().filter(|event| event.stream.category() == "checkout") {
+            let order = || event.stream.id().parse().expect("an order");
+            match &*event.event_type {
+                "CheckoutParked" => drop(parked.insert(order())),
+                "CheckoutResumed" => drop(parked.remove(&order())),
+                _ => {}
+            }
+        }
+        parked
+    }
+
+    /// A hash of what happened when, but for what is sealed, which differs each time.
+    pub(crate) fn course(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for event in self.log.events() {
+            (event.recorded_at, &event.stream, &*event.event_type).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    pub(crate) fn is_born(&self) {
+        *self.time.began.lock() = Some(Instant::now());
+    }
+
+    pub(crate) fn died(&self) {
+        self.time.born.store(self.time.elapsed(), Ordering::Relaxed);
+        *self.time.began.lock() = None;
+    }
+
+    pub(crate) fn calm_down(&self) {
+        self.calm.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn crashes_left(&self) -> u64 {
+        self.crashes_left.load(Ordering::Relaxed)
+    }
+
+    /// Bad luck, once in so many times.
+    pub(crate) fn fails(&self, one_in: u64) -> bool {
+        !self.calm.load(Ordering::Relaxed) && self.draw(|random| random.one_in(one_in))
+    }
+
+    pub(crate) async fn crashed(&self) {
+        self.crash.notified().await;
+    }
+
+    /// Between any two effects. Here the process may die, the clock may jump, and others may come in between.
+    pub(crate) async fn step(&self) {
+        if self.crashes_left() > 0 && self.until_crash.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.until_crash.store(self.draw(|random| random.within(1..400)), Ordering::Relaxed);
+            self.crashes_left.fetch_sub(1, Ordering::Relaxed);
+            self.crash.notify_one();
+            std::future::pending::<()>().await;
+        }
+        if self.fails(500) {
+            let minutes = self.draw(|random| random.within(0..25)) as i64 - 5;
+            self.time.moved.fetch_add(minutes * 60_000_000, Ordering::Relaxed);
+        }
+        if self.fails(6) {
+            let pause = self.draw(|random| random.within(0..50));
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+}
+
+/// The log as a process sees it through bad luck.
+pub(crate) struct Shaky(pub(crate) Arc<World>);
+
+#[async_trait]
+impl EventLog for Shaky {
+    async fn append(
+        &self,
+        stream: &StreamName,
+        expected: Expected,
+        events: Vec<NewEvent>,
+    ) -> Result<Appended, AppendError> {
+        let world = &self.0;
+        world.step().await;
+        if world.fails(80) {
+            return Err(AppendError::Unavailable("out of luck".into()));
+        }
+        if world.fails(80) {
+            return Err(AppendError::Unknown("out of luck before it was written".into()));
+        }
+        let events = match world.mutation {
+            Some(mutation) => mutation.of_events(world, stream, events),
+            None => events,
+        };
+        let appended = match (world.mutation, expected) {
+            (Some(Mutation::LosesWhatItAcknowledged), Expected::Exact(last_revision))
+                if events.is_empty() =>
+            {
+                Ok(Appended { last_revision: last_revision + 1, position: 0 })
+            }
+            _ => world.log.append(stream, expected, events).await,
+        };
+        world.step().await;
+        if world.fails(60) {
+            return Err(AppendError::Unknown("out of luck after it was written".into()));
+        }
+        appended
+    }
+
+    fn read_stream(
+        &self,
+        stream: &StreamName,
+        from: Revision,
+        direction: Direction,
+        limit: usize,
+    ) -> EventStream {
+        if self.0.fails(150) {
+            return futures::stream::iter([Err(ReadError::Unavailable("out of luck".into()))]).boxed();
+        }
+        self.0.log.read_stream(stream, from, direction, limit)
+    }
+
+    fn read_all(&self, from: Position, filter: Filter, direction: Direction, limit: usize) -> EventStream {
+        self.0.log.read_all(from, filter, direction, limit)
+    }
+
+    /// Late, and sometimes twice: a process manager that took over, or took up again, sees events that it has seen.
+    fn subscribe(&self, after: Option<Position>, filter: Filter) -> Subscription {
+        let world = Arc::clone(&self.0);
+        let messages = self.0.log.subscribe(after, filter);
+        messages
+            .then(move |message| {
+                let world = Arc::clone(&world);
+                async move {
+                    if world.fails(20) {
+                        let pause = world.draw(Random::pause);
+                        tokio::time::sleep(pause).await;
+                    }
+                    if matches!(message, Ok(Message::Event(_))) && world.fails(200) {
+                        return futures::stream::iter(vec![Err(ReadError::Unavailable(
+                            "out of luck".into(),
+                        ))]);
+                    }
+                    let twice = matches!(message, Ok(Message::Event(_))) && world.fails(15);
+                    futures::stream::iter(vec![message; if twice { 2 } else { 1 }])
+                }
+            })
+            .flatten()
+            .boxed()
+    }
+
+    async fn head(&self) -> Result<Option<Position>, ReadError> {
+        self.0.log.head().await
+    }
+
+    async fn stream_head(&self, stream: &StreamName) -> Result<Option<Revision>, ReadError> {
+        if self.0.fails(200) {
+            return Err(ReadError::Unavailable("out of luck".into()));
+        }
+        self.0.log.stream_head(stream).await
+    }
+}
