@@ -284,7 +284,8 @@ fn a_parked_checkout_says_why_until_it_is_resumed() {
             reason: "the gateway is gone".into(),
         }
         .into()]);
-    assert_eq!(parked.state().as_ref().unwrap().parked.as_deref(), Some("the gateway is gone"));
+    let reason = |process: &Process| process.parked.as_ref().map(|parked| parked.reason.clone());
+    assert_eq!(parked.state().as_ref().and_then(reason).as_deref(), Some("the gateway is gone"));
     let resumed = parked
         .when(park)
         .then_nothing()
@@ -292,4 +293,21 @@ fn a_parked_checkout_says_why_until_it_is_resumed() {
         .then([souk_commands::checkout::CheckoutResumed {}.into()]);
     assert_eq!(resumed.state().as_ref().unwrap().parked, None);
     resumed.when(CheckoutCommand::Resume).then_nothing();
+}
+
+#[test]
+fn what_is_done_after_all_is_parked_no_longer() {
+    let story = Story::simple().0;
+    let effect = story.state().as_ref().unwrap().outstanding().pop().unwrap();
+    let reason = "the log is gone".to_owned();
+    let command = CheckoutCommand::Park { effect: effect.clone(), reason: reason.clone() };
+    let parked =
+        story.when(command).then([souk_commands::checkout::CheckoutParked { effect, reason }.into()]);
+    let reserved = vec![Fact::StockReserved { sku_id: mug() }];
+    let done = parked.when(CheckoutCommand::Learn(reserved.clone())).then([CheckoutAdvanced {
+        learnt: reserved,
+        decided: vec![Effect::MarkStockReserved, Effect::RequestPayment],
+    }
+    .into()]);
+    assert_eq!(done.state().as_ref().unwrap().parked, None);
 }

@@ -255,11 +255,9 @@ async fn consumers_come_back_but_those_of_the_forgotten() {
     let whole = text_of(&first, None).await;
     restore(&second, &[&whole], &[account(1), account(2)], &[account(2)]).await.expect("restored");
     let restored = open(second.pool().await).await;
-    let kept = |whose: u128, vault: Vault| async move {
-        let whose = Whose::Of(account(whose));
-        vault.consumer(uuid::Uuid::from_u128(1), whose).await.expect("looked up").map(|it| it.position)
-    };
-    assert_eq!(kept(1, restored.clone()).await, Some(Some(HEAD)), "what was beyond the log's end comes anew");
+    let own = Whose::Of(account(1));
+    let kept = restored.consumer(uuid::Uuid::from_u128(1), own).await.expect("looked up").expect("kept");
+    assert_eq!(kept.position, Some(HEAD), "what was beyond the log's end comes anew");
     let left: i64 = sqlx::query_scalar("select count(*) from vault.consumers")
         .fetch_one(&second.pool().await)
         .await
