@@ -37,8 +37,8 @@ use uuid::Uuid;
 use invariants::Story;
 use mutations::Mutation;
 use shoppers::{BUYERS, Memory, Plan, buyer};
-use till::Line;
-use world::{Shaky, World};
+use till::{DECLINED, Line, REFUSED, SILENT, SILENT_COUNTRY};
+use world::{Shaky, Trouble, World};
 
 const SEEDS: u64 = 20_000;
 const SEED: &str = "SOUK_SIMULATION_SEED";
@@ -86,7 +86,11 @@ impl Keys {
 }
 
 fn run(seed: u64, mutation: Option<Mutation>, vault: &Vault) -> Outcome {
-    let (world, plan, memory) = (World::new(seed, mutation), Plan::draw(seed), Memory::default());
+    run_in(&World::new(seed, mutation), &Plan::draw(seed), vault)
+}
+
+fn run_in(world: &Arc<World>, plan: &Plan, vault: &Vault) -> Outcome {
+    let memory = Memory::default();
     let mut crashes = 0;
     loop {
         let runtime =
@@ -96,7 +100,7 @@ fn run(seed: u64, mutation: Option<Mutation>, vault: &Vault) -> Outcome {
             let ended = tokio::select! {
                 biased;
                 () = world.crashed() => false,
-                () = day(&world, &plan, &memory, vault) => true,
+                () = day(world, plan, &memory, vault) => true,
             };
             world.died();
             ended
@@ -109,7 +113,7 @@ fn run(seed: u64, mutation: Option<Mutation>, vault: &Vault) -> Outcome {
         crashes += 1;
     }
     let events = world.log.events().len() as u64;
-    let (problems, completed, cancelled) = Story::of(&world).judge(&world, &memory);
+    let (problems, completed, cancelled) = Story::of(world).judge(world, &memory);
     let story = if problems.is_empty() { vec![] } else { world.told() };
     Outcome { problems, events, completed, cancelled, crashes, course: world.course(), story }
 }
@@ -261,5 +265,39 @@ fn the_same_seed_is_the_same_run() {
     for seed in 0..50 {
         let courses = [0, 1].map(|_| run(seed, None, &keys.vault).course);
         assert_eq!(courses[0], courses[1], "seed {seed}");
+    }
+}
+
+/// Every append and every call of a gateway, in every way an order can go, goes wrong in every way: it ends as it would
+/// have, and adds up.
+#[test]
+fn every_step_may_fail_and_may_happen_twice() {
+    let keys = Keys::load();
+    let soon = Some(Duration::from_millis(1));
+    let plans = [
+        ("completed", "pays", "GB", None, 1),
+        ("declined", DECLINED, "GB", None, 0),
+        ("never paid", SILENT, "GB", None, 0),
+        ("not shipped", "pays", REFUSED, None, 0),
+        ("never booked", "pays", SILENT_COUNTRY, None, 0),
+        ("cancelled", SILENT, "GB", soon, 0),
+    ];
+    for (name, token, country, cancels_after, completed) in plans {
+        let plan = || Plan::of_one(token, country, cancels_after);
+        let world = World::with(None);
+        let outcome = run_in(&world, &plan(), &keys.vault);
+        assert_eq!((outcome.problems, outcome.completed), (vec![], completed), "{name}");
+        let calls = world.calls();
+        assert!(calls > 15, "{name}: {calls}");
+        for (trouble, at) in Trouble::ALL.iter().flat_map(|trouble| (0..calls).map(move |at| (*trouble, at)))
+        {
+            let world = World::with(Some((trouble, at)));
+            let outcome = run_in(&world, &plan(), &keys.vault);
+            let ended = (outcome.completed, outcome.cancelled);
+            assert!(outcome.problems.is_empty(), "{name}, {trouble:?} at {at}: {:#?}", outcome.problems);
+            assert_eq!(ended, (completed, 1 - completed), "{name}, {trouble:?} at {at}");
+            assert_eq!(outcome.crashes, u64::from(trouble == Trouble::Crash), "{name}, {trouble:?} at {at}");
+        }
+        println!("{name}: {calls} calls, each in {} ways", Trouble::ALL.len());
     }
 }

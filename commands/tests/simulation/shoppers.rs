@@ -104,6 +104,30 @@ impl Plan {
         Self { goods, visits, errands }
     }
 
+    /// One buyer, one order for goods of two sellers.
+    pub(crate) fn of_one(
+        token: &'static str,
+        country: &'static str,
+        cancels_after: Option<Duration>,
+    ) -> Self {
+        let good = |n: u64| Good {
+            seller: seller(n),
+            sku: Sku::parse(&format!("SKU-{n}")).expect("a SKU"),
+            price: 100,
+            quantity: 5,
+        };
+        let visit = Visit {
+            after: Duration::ZERO,
+            lines: vec![(0, 2), (1, 3)],
+            token,
+            country,
+            twice: false,
+            hesitates: Duration::ZERO,
+            cancels_after,
+        };
+        Self { goods: vec![good(0), good(1)], visits: vec![vec![visit]], errands: vec![] }
+    }
+
     /// How many there are of what is to be done, for [`Memory`].
     fn buyers(&self) -> usize {
         self.visits.len()

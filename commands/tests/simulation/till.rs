@@ -13,7 +13,11 @@ use souk_domain::{
 use souk_gateways::{Booking, Cancellation, Carrier, Charge, GatewayError, PaymentDetails, PaymentGateway};
 use uuid::Uuid;
 
-use crate::{mutations::Mutation, random::Random, world::World};
+use crate::{
+    mutations::Mutation,
+    random::Random,
+    world::{Trouble, World},
+};
 
 /// The country nobody ships to.
 pub(crate) const REFUSED: &str = "AQ";
@@ -85,22 +89,26 @@ pub(crate) struct Line(pub(crate) Arc<World>);
 
 impl Line {
     /// What happens is done between two steps, or not at all, or the answer is lost.
-    async fn call<T>(&self, act: impl FnOnce(&mut Books) -> T + Send) -> Result<T, GatewayError> {
+    async fn call<T>(&self, act: impl Fn(&mut Books) -> T + Send) -> Result<T, GatewayError> {
         let world = &self.0;
+        let trouble = world.call().await;
         world.step().await;
         if world.fails(12) {
             let pause = world.draw(Random::pause);
             tokio::time::sleep(pause).await;
         }
-        if world.fails(15) {
+        if world.fails(15) || trouble == Some(Trouble::Refused) {
             return Err(GatewayError::Unavailable("out of luck".into()));
         }
-        if world.fails(15) {
+        if world.fails(15) || trouble == Some(Trouble::LostOnTheWay) {
             return Err(GatewayError::Unknown("out of luck on the way there".into()));
+        }
+        if trouble == Some(Trouble::Twice) {
+            world.till.books(world, &act);
         }
         let answer = world.till.books(world, act);
         world.step().await;
-        if world.fails(15) {
+        if world.fails(15) || trouble == Some(Trouble::AnswerLost) {
             return Err(GatewayError::Unknown("out of luck on the way back".into()));
         }
         Ok(answer)
@@ -177,7 +185,7 @@ impl PaymentGateway for Line {
                     *left -= 1;
                     return Err(GatewayError::Unavailable("no refunds at this hour".into()));
                 }
-                books.refunds.entry(key).or_insert((charge, amount));
+                books.refunds.entry(key).or_insert_with(|| (charge.clone(), amount));
                 Ok(format!("refund-{key}"))
             })
             .await?;

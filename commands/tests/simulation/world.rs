@@ -28,6 +28,26 @@ use crate::{mutations::Mutation, random::Random, till::Till};
 /// Crashes of one run at most.
 const CRASHES: u64 = 4;
 
+/// What goes wrong at one step of a run in which nothing else does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Nothing happens, and that is known.
+    Refused,
+    /// Nothing happens, and nobody knows.
+    LostOnTheWay,
+    /// It happens, and nobody knows.
+    AnswerLost,
+    /// It happens once more.
+    Twice,
+    /// The process dies before.
+    Crash,
+}
+
+impl Trouble {
+    pub(crate) const ALL: &[Self] =
+        &[Self::Refused, Self::LostOnTheWay, Self::AnswerLost, Self::Twice, Self::Crash];
+}
+
 pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) log: MemoryLog,
@@ -37,6 +57,9 @@ pub(crate) struct World {
     time: Arc<Time>,
     /// Nothing goes wrong any more, so that everything has to come to its end.
     calm: AtomicBool,
+    /// The trouble, and at which call of the log or of a gateway it comes.
+    trouble: Option<(Trouble, u64)>,
+    calls: AtomicU64,
     /// Steps until the next crash.
     until_crash: AtomicU64,
     crashes_left: AtomicU64,
@@ -78,12 +101,41 @@ impl World {
             mutation,
             time,
             calm: AtomicBool::new(false),
+            trouble: None,
+            calls: AtomicU64::new(0),
             until_crash: AtomicU64::new(random.within(1..400)),
             crashes_left: AtomicU64::new(crashes),
             crash: Notify::new(),
             random: Mutex::new(random),
         };
         Arc::new(world)
+    }
+
+    /// A world in which one thing goes wrong, if anything.
+    pub(crate) fn with(trouble: Option<(Trouble, u64)>) -> Arc<Self> {
+        let mut world = Self::new(1, None);
+        if let Some(world) = Arc::get_mut(&mut world) {
+            world.calm = AtomicBool::new(true);
+            world.crashes_left = AtomicU64::new(0);
+            world.trouble = trouble;
+        }
+        world
+    }
+
+    /// How many calls were made of the log (to append) and of the gateways.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Counts a call, and tells what goes wrong with it. Of a crash it never tells.
+    pub(crate) async fn call(&self) -> Option<Trouble> {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        let trouble = self.trouble.filter(|(_, at)| *at == call).map(|(trouble, _)| trouble);
+        if trouble == Some(Trouble::Crash) {
+            self.crash.notify_one();
+            std::future::pending::<()>().await;
+        }
+        trouble
     }
 
     /// Draws from the seed.
@@ -198,17 +250,21 @@ impl EventLog for Shaky {
         events: Vec<NewEvent>,
     ) -> Result<Appended, AppendError> {
         let world = &self.0;
+        let trouble = world.call().await;
         world.step().await;
-        if world.fails(80) {
+        if world.fails(80) || trouble == Some(Trouble::Refused) {
             return Err(AppendError::Unavailable("out of luck".into()));
         }
-        if world.fails(80) {
+        if world.fails(80) || trouble == Some(Trouble::LostOnTheWay) {
             return Err(AppendError::Unknown("out of luck before it was written".into()));
         }
         let events = match world.mutation {
             Some(mutation) => mutation.of_events(world, stream, events),
             None => events,
         };
+        if trouble == Some(Trouble::Twice) {
+            let _ = world.log.append(stream, expected, events.clone()).await;
+        }
         let appended = match (world.mutation, expected) {
             (Some(Mutation::LosesWhatItAcknowledged), Expected::Exact(last_revision))
                 if events.is_empty() =>
@@ -218,7 +274,7 @@ impl EventLog for Shaky {
             _ => world.log.append(stream, expected, events).await,
         };
         world.step().await;
-        if world.fails(60) {
+        if world.fails(60) || trouble == Some(Trouble::AnswerLost) {
             return Err(AppendError::Unknown("out of luck after it was written".into()));
         }
         appended
