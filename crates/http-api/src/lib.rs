@@ -39,7 +39,10 @@ use souk_projections::Projections;
 use souk_search::SearchIndex;
 use souk_webhooks::Reach;
 use sqlx::PgPool;
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
@@ -48,7 +51,7 @@ use crate::{
     auth::{Attempts, Revocations, Tokens},
     hub::Hub,
     observe::InFlight,
-    problem::Problem,
+    problem::{Kind, Problem},
 };
 
 /// The largest body taken, in bytes.
@@ -145,6 +148,16 @@ impl Api {
             commands,
             stop,
         })
+    }
+
+    /// A turn to replay streams, of which only so many are at work at once.
+    async fn turn_to_replay(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        match timeout(answer::SHORT_PATIENCE, self.replays.acquire()).await {
+            Ok(turn) => turn.map_err(Problem::internal),
+            Err(_) => {
+                Err(Problem::new(Kind::Unavailable).detail("Too many look at the past.").retry_after(2))
+            }
+        }
     }
 
     /// Waits for commands whose clients have hung up; call it after the last connection is gone and `stop` is cancelled.

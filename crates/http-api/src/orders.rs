@@ -318,7 +318,7 @@ pub(crate) async fn show(
     let at = past::at(&api, &mut params).await?;
     params.finish()?;
     let found = if let Some(at) = at {
-        let _turn = api.replays.acquire().await.map_err(Problem::internal)?;
+        let _turn = api.turn_to_replay().await?;
         past::order(&api, order, at).await?
     } else {
         person.require(&[Role::Buyer, Role::Seller, Role::Admin])?;

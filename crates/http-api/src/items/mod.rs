@@ -227,7 +227,7 @@ pub(crate) async fn show(
 /// Whoever may see an item may see how it was, but not when it was off the market; its seller, admins and analysts may.
 async fn as_of(api: &Api, visitor: Option<&Person>, item: ItemId, at: At) -> Result<ItemBody, Problem> {
     let missing = || Problem::not_found("item");
-    let _turn = api.replays.acquire().await.map_err(Problem::internal)?;
+    let _turn = api.turn_to_replay().await?;
     let now = api.market.aggregates.items.read(item, ItemState::clone).await?.value.ok_or_else(missing)?;
     let inside = visitor.is_some_and(|person| {
         person.account == now.seller_id || person.is(Role::Admin) || person.is(Role::Analyst)

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use souk_domain::account::Role;
+use souk_http_api::Settings;
 
 use crate::support::{Answer, Member, Shop};
 
@@ -162,4 +163,14 @@ async fn an_item_is_shown_at_the_price_and_with_the_stock_it_had() {
     at(&shop, &path, &sam, &early.into()).await.problem(404, "not-found");
     let refused = at(&shop, &path, &sam, &json!("2999-01-01T00:00:00Z")).await;
     assert_eq!(refused.problem(422, "invalid-parameters").fields(), ["at"]);
+}
+
+#[tokio::test]
+async fn who_finds_no_turn_to_look_at_the_past_is_told_to_come_again() {
+    let settings = Settings { max_replays: 0, ..Settings::default() };
+    let shop = Shop::with("{}", settings).await;
+    let sam = shop.join("sam", "seller").await;
+    let lamp = shop.list(&sam, "LAMP", 5).await;
+    let refused = at(&shop, &format!("/v1/items/{lamp}"), &sam, &1.into()).await;
+    refused.problem(503, "unavailable");
 }

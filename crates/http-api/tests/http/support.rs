@@ -45,6 +45,10 @@ impl Shop {
     }
 
     pub(crate) async fn scripted(script: &str) -> Self {
+        Self::with(script, Settings::default()).await
+    }
+
+    pub(crate) async fn with(script: &str, settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = TestPostgres::shared().await.database().await;
         let log: Arc<dyn EventLog> =
@@ -61,8 +65,8 @@ impl Shop {
         let search = SearchProjector::new(Arc::clone(&index));
         let projections = Projections::start(log, database.options(), read_models(), Some(search));
         projections.ready(PATIENCE).await.unwrap();
-        let settings = CheckoutSettings { deadline: Duration::from_mins(15), attempts: 2, snapshot: None };
-        let process = ProcessManager::new(Arc::clone(&market), settings);
+        let checkout = CheckoutSettings { deadline: Duration::from_mins(15), attempts: 2, snapshot: None };
+        let process = ProcessManager::new(Arc::clone(&market), checkout);
         let stop = CancellationToken::new();
         tokio::spawn(Arc::clone(&process).run(stop.clone()));
         let parts = Parts {
@@ -71,7 +75,7 @@ impl Shop {
             projections,
             search: Some(index),
             process: Some(process),
-            settings: Settings::default(),
+            settings,
         };
         let router = router(Api::start(parts, stop.clone()));
         Self { market, pool, router, stop, _folder: folder, _database: database }
