@@ -128,7 +128,6 @@ impl Plan {
         Self { goods: vec![good(0), good(1)], visits: vec![vec![visit]], errands: vec![] }
     }
 
-    /// How many there are of what is to be done, for [`Memory`].
     fn buyers(&self) -> usize {
         self.visits.len()
     }

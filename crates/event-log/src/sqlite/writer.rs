@@ -45,6 +45,8 @@ const WAKE_HERE: usize = 4;
 const CROWD: usize = 16;
 const GATHER: Duration = Duration::from_millis(1);
 const GATHER_STEP: Duration = Duration::from_micros(200);
+/// While nobody appends, a file that failed is opened again no more often: that is work for a disk in trouble.
+const REOPEN: Duration = Duration::from_secs(1);
 /// Pause between two tries to begin while another process writes.
 const BUSY_PAUSE: Duration = Duration::from_micros(300);
 
@@ -74,7 +76,7 @@ pub(super) struct Writer {
     /// `None` after a failure.
     session: Option<Session>,
     traffic: Arc<Traffic>,
-    /// Appends in the last transaction, and when it ended.
+    /// Appends in the last transaction, and when it, or the last try to open the file again, ended.
     crowd: usize,
     ended: Instant,
     /// The last event seen committed. The file may never again end before it or hold another in its place.
@@ -151,6 +153,12 @@ impl Writer {
 
     /// Tells subscribers of commits of other processes, and of one whose outcome was unknown.
     fn look_for_others(&mut self) {
+        if self.session.is_none() {
+            if self.ended.elapsed() < REOPEN {
+                return;
+            }
+            self.ended = Instant::now();
+        }
         let Ok(session) = self.session() else { return };
         match schema::read_head(&session.connection) {
             Ok(head) => tell(&self.heads, head.map(|head| head.position)),
