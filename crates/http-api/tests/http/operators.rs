@@ -97,7 +97,11 @@ async fn a_parked_checkout_is_seen_and_sent_on() {
     let item = shop.list(&sam, "A", 5).await;
     let checkout = shop.fill(&ann, &item, 1).await;
     let order = shop.post("/v1/checkout", checkout).by(&ann).send().await.expect(202).text("orderId");
-    let park = CheckoutCommand::Park { effect: Effect::RequestPayment, reason: "the bank is closed".into() };
+    let park = CheckoutCommand::Park {
+        effect: Effect::RequestPayment,
+        reason: "the bank is closed".into(),
+        attempts: 12,
+    };
     let context = Context::new(fresh_id(), "test");
     let id = order.parse().unwrap();
     let parked =
