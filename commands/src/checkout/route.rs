@@ -97,7 +97,13 @@ fn payment(id: &str, event: &PaymentEvent) -> Option<(OrderId, Routed)> {
         PaymentEvent::PaymentCompleted(_) => Fact::PaymentCompleted,
         PaymentEvent::PaymentFailed(_) => Fact::PaymentFailed,
         PaymentEvent::PaymentRefunded(_) => Fact::PaymentRefunded,
-        PaymentEvent::PaymentRequested(_) | PaymentEvent::RefundRequested(_) => return None,
+        PaymentEvent::PaymentRequested(_)
+        | PaymentEvent::PaymentActionRequired(_)
+        | PaymentEvent::RefundRequested(_)
+        | PaymentEvent::PartialRefundRequested(_)
+        | PaymentEvent::PaymentPartlyRefunded(_)
+        | PaymentEvent::ChargebackOpened(_)
+        | PaymentEvent::ChargebackClosed(_) => return None,
     };
     Some((id.parse().ok()?, Routed::Continue(fact)))
 }

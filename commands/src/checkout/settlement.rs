@@ -108,12 +108,12 @@ async fn next_step(
     let gateway = &market.payments;
     let (charge_key, refund_key) = (key(order, "charge"), key(order, "refund"));
     match state {
-        PaymentState::Pending { request, refund_wanted }
+        PaymentState::Pending { request, refund_wanted, .. }
             if request.method.payment_type == PaymentType::Invoice =>
         {
             Some(Ok(settle_outside(order, *refund_wanted)))
         }
-        PaymentState::Pending { request, refund_wanted: false } => {
+        PaymentState::Pending { request, refund_wanted: false, .. } => {
             let mut charged = gateway.charge(charge_key, &request.method, request.amount).await;
             if matches!(charged, Err(GatewayError::Unknown(_)))
                 && let Ok(Some(found)) = gateway.find(charge_key).await
@@ -134,16 +134,22 @@ async fn next_step(
         PaymentState::Charged { charge_id, refund_wanted: true, .. } if *charge_id == outside(order) => {
             Some(Ok(PaymentCommand::RecordRefund { refund_id: outside(order) }))
         }
-        PaymentState::Charged { amount, charge_id, refund_wanted: true } => Some(
+        PaymentState::Charged { amount, charge_id, refund_wanted: true, .. } => Some(
             gateway
                 .refund(refund_key, charge_id, *amount)
                 .await
                 .map(|refund_id| PaymentCommand::RecordRefund { refund_id }),
         ),
-        PaymentState::NotRequested
-        | PaymentState::Charged { refund_wanted: false, .. }
-        | PaymentState::Failed { .. }
-        | PaymentState::Refunded { .. } => None,
+        PaymentState::Charged { charge_id, refund_wanted: false, taken_back, .. } => {
+            let (refund_key, amount) = taken_back.due().next()?;
+            let refunded = if *charge_id == outside(order) {
+                Ok(outside(order))
+            } else {
+                gateway.refund(key(order, &format!("refund/{refund_key}")), charge_id, amount).await
+            };
+            Some(refunded.map(|refund_id| PaymentCommand::RecordPartialRefund { refund_key, refund_id }))
+        }
+        PaymentState::NotRequested | PaymentState::Failed { .. } | PaymentState::Refunded { .. } => None,
     }
 }
 
@@ -171,7 +177,8 @@ async fn record(
         PaymentCommand::RecordCharge { .. } => "recordCharge",
         PaymentCommand::RecordFailure { .. } => "recordFailure",
         PaymentCommand::RecordRefund { .. } => "recordRefund",
-        PaymentCommand::Request(_) | PaymentCommand::RequestRefund => "request",
+        PaymentCommand::RecordPartialRefund { refund_key, .. } => &format!("recordRefund/{refund_key}"),
+        _ => "request",
     };
     match market.aggregates.payments.execute(order, command, &context.step(step)).await {
         // Two may settle the same payment at once: who comes late finds it settled, and looks again.

@@ -145,7 +145,12 @@ impl Story {
             PaymentEvent::PaymentCompleted(event) => paid.charged.push(event.amount.amount),
             PaymentEvent::PaymentFailed(_) => paid.failed += 1,
             PaymentEvent::PaymentRefunded(event) => paid.refunded.push(event.amount.amount),
-            PaymentEvent::RefundRequested(_) => {}
+            PaymentEvent::RefundRequested(_)
+            | PaymentEvent::PaymentActionRequired(_)
+            | PaymentEvent::PartialRefundRequested(_)
+            | PaymentEvent::PaymentPartlyRefunded(_)
+            | PaymentEvent::ChargebackOpened(_)
+            | PaymentEvent::ChargebackClosed(_) => {}
         }
     }
 

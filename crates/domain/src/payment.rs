@@ -1,17 +1,26 @@
-//! The payment of one order: what was asked of the gateway and what came of it.
+//! The payment of one order: what was asked of the gateway, what came of it, what went back in parts, and what the buyer
+//! had his bank take back.
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{Decider, Money, OrderId, domain_events};
 
 domain_events! {
     pub enum PaymentEvent {
         PaymentRequested = 1,
+        PaymentActionRequired = 1,
         PaymentCompleted = 1,
         PaymentFailed = 1,
         RefundRequested = 1,
         PaymentRefunded = 1,
+        PartialRefundRequested = 1,
+        PaymentPartlyRefunded = 1,
+        ChargebackOpened = 1,
+        ChargebackClosed = 1,
     }
 }
 
@@ -42,6 +51,14 @@ pub struct PaymentMethod {
 pub struct PaymentRequested {
     pub amount: Money,
     pub method: PaymentMethod,
+}
+
+/// The gateway charges only after the buyer has confirmed it there (3-D Secure).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PaymentActionRequired {
+    /// The gateway's own name for the charge that waits.
+    pub charge_id: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +96,44 @@ pub struct PaymentRefunded {
     pub refund_id: String,
 }
 
+/// A part of the money is to go back: for what was returned or never sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartialRefundRequested {
+    /// What it is for, such as a return: one refund each.
+    pub refund_key: Uuid,
+    pub amount: Money,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PaymentPartlyRefunded {
+    pub refund_key: Uuid,
+    pub amount: Money,
+    /// The gateway's own name for the refund.
+    pub refund_id: String,
+}
+
+/// The buyer disputes the charge at his bank, which takes the money back until that is decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChargebackOpened {
+    /// The gateway's own name for the dispute.
+    pub dispute_id: String,
+    pub amount: Money,
+    /// As the gateway says it.
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChargebackClosed {
+    pub dispute_id: String,
+    pub amount: Money,
+    /// Won: the money is back. Lost: it stays with the buyer.
+    pub won: bool,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PaymentState {
@@ -88,11 +143,14 @@ pub enum PaymentState {
     Pending {
         request: PaymentRequested,
         refund_wanted: bool,
+        /// The charge that waits for the buyer to confirm it.
+        action_required: Option<String>,
     },
     Charged {
         amount: Money,
         charge_id: String,
         refund_wanted: bool,
+        taken_back: TakenBack,
     },
     Failed {
         reason: FailureReason,
@@ -102,7 +160,41 @@ pub enum PaymentState {
     },
 }
 
+/// What went back of a charge, or is about to, in parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TakenBack {
+    /// By key; done or not.
+    refunds: BTreeMap<Uuid, (Money, bool)>,
+    /// By the gateway's name; undecided, won or lost.
+    chargebacks: BTreeMap<String, (Money, Option<bool>)>,
+}
+
+impl TakenBack {
+    /// Refunds that the gateway has not carried out yet.
+    pub fn due(&self) -> impl Iterator<Item = (Uuid, Money)> {
+        self.refunds.iter().filter(|(_, (_, done))| !done).map(|(key, (amount, _))| (*key, *amount))
+    }
+
+    /// In minor units of the charge's currency: what is refunded or to be, and what is in dispute or lost.
+    fn total(&self) -> i64 {
+        let refunds = self.refunds.values().map(|(amount, _)| amount.amount);
+        let chargebacks = self.chargebacks.values().filter(|(_, won)| *won != Some(true));
+        refunds.chain(chargebacks.map(|(amount, _)| amount.amount)).fold(0, i64::saturating_add)
+    }
+}
+
 impl PaymentState {
+    /// What may still be given back; nothing unless it is charged and stays so.
+    pub fn refundable(&self) -> Option<Money> {
+        match self {
+            Self::Charged { amount, refund_wanted: false, taken_back, .. } => {
+                Some(Money { amount: amount.amount.saturating_sub(taken_back.total()).max(0), ..*amount })
+            }
+            _ => None,
+        }
+    }
+
     /// Nothing is left to do at the gateway, and nothing is owed to the buyer of a cancelled order.
     pub fn is_settled_for_cancellation(&self) -> bool {
         matches!(self, Self::Failed { .. } | Self::Refunded { .. })
@@ -112,10 +204,38 @@ impl PaymentState {
 #[derive(Clone, Debug)]
 pub enum PaymentCommand {
     Request(PaymentRequested),
-    RecordCharge { charge_id: String },
-    RecordFailure { reason: FailureReason },
+    RecordActionRequired {
+        charge_id: String,
+    },
+    RecordCharge {
+        charge_id: String,
+    },
+    RecordFailure {
+        reason: FailureReason,
+    },
+    /// Of the whole payment, charged or not: the order is given up.
     RequestRefund,
-    RecordRefund { refund_id: String },
+    RecordRefund {
+        refund_id: String,
+    },
+    /// Of a part; the same key asks for the same refund.
+    RequestPartialRefund {
+        refund_key: Uuid,
+        amount: Money,
+    },
+    RecordPartialRefund {
+        refund_key: Uuid,
+        refund_id: String,
+    },
+    OpenChargeback {
+        dispute_id: String,
+        amount: Money,
+        reason: String,
+    },
+    CloseChargeback {
+        dispute_id: String,
+        won: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -124,6 +244,10 @@ pub enum PaymentError {
     NotRequested,
     #[error("the payment is not in a state that allows this")]
     OutOfOrder,
+    #[error("only {} {} of the payment are left to be given back", left.amount, left.currency)]
+    NotRefundable { left: Money },
+    #[error("there is no such dispute")]
+    NoSuchDispute,
 }
 
 pub struct Payment;
@@ -136,28 +260,58 @@ impl Decider for Payment {
     type Error = PaymentError;
 
     const CATEGORY: &'static str = "payment";
+    const STATE_VERSION: u32 = 2;
 
-    fn evolve(state: PaymentState, event: &PaymentEvent) -> PaymentState {
-        use PaymentState as State;
-        match (event, state) {
-            (PaymentEvent::PaymentRequested(request), _) => {
-                State::Pending { request: request.clone(), refund_wanted: false }
+    fn evolve(mut state: PaymentState, event: &PaymentEvent) -> PaymentState {
+        use {PaymentEvent as Event, PaymentState as State};
+        match (event, &mut state) {
+            (Event::PaymentRequested(request), _) => {
+                return State::Pending {
+                    request: request.clone(),
+                    refund_wanted: false,
+                    action_required: None,
+                };
             }
-            (PaymentEvent::PaymentCompleted(event), state) => State::Charged {
-                amount: event.amount,
-                charge_id: event.charge_id.clone(),
-                refund_wanted: matches!(state, State::Pending { refund_wanted: true, .. }),
-            },
-            (PaymentEvent::PaymentFailed(event), _) => State::Failed { reason: event.reason },
-            (PaymentEvent::RefundRequested(_), State::Pending { request, .. }) => {
-                State::Pending { request, refund_wanted: true }
+            (Event::PaymentCompleted(event), state) => {
+                return State::Charged {
+                    amount: event.amount,
+                    charge_id: event.charge_id.clone(),
+                    refund_wanted: matches!(state, State::Pending { refund_wanted: true, .. }),
+                    taken_back: TakenBack::default(),
+                };
             }
-            (PaymentEvent::RefundRequested(_), State::Charged { amount, charge_id, .. }) => {
-                State::Charged { amount, charge_id, refund_wanted: true }
+            (Event::PaymentFailed(event), _) => return State::Failed { reason: event.reason },
+            (Event::PaymentRefunded(event), _) => return State::Refunded { amount: event.amount },
+            (Event::PaymentActionRequired(event), State::Pending { action_required, .. }) => {
+                *action_required = Some(event.charge_id.clone());
             }
-            (PaymentEvent::RefundRequested(_), state) => state,
-            (PaymentEvent::PaymentRefunded(event), _) => State::Refunded { amount: event.amount },
+            (
+                Event::RefundRequested(_),
+                State::Pending { refund_wanted, .. } | State::Charged { refund_wanted, .. },
+            ) => *refund_wanted = true,
+            (Event::PartialRefundRequested(event), State::Charged { taken_back, .. }) => {
+                taken_back.refunds.insert(event.refund_key, (event.amount, false));
+            }
+            (Event::PaymentPartlyRefunded(event), State::Charged { taken_back, .. }) => {
+                taken_back.refunds.insert(event.refund_key, (event.amount, true));
+            }
+            (Event::ChargebackOpened(event), State::Charged { taken_back, .. }) => {
+                taken_back.chargebacks.insert(event.dispute_id.clone(), (event.amount, None));
+            }
+            (Event::ChargebackClosed(event), State::Charged { taken_back, .. }) => {
+                taken_back.chargebacks.insert(event.dispute_id.clone(), (event.amount, Some(event.won)));
+            }
+            (
+                Event::PaymentActionRequired(_)
+                | Event::RefundRequested(_)
+                | Event::PartialRefundRequested(_)
+                | Event::PaymentPartlyRefunded(_)
+                | Event::ChargebackOpened(_)
+                | Event::ChargebackClosed(_),
+                _,
+            ) => {}
         }
+        state
     }
 
     #[expect(clippy::match_same_arms, reason = "one arm per rule, in the order one would tell them")]
@@ -170,6 +324,14 @@ impl Decider for Payment {
         match (command, state) {
             (Command::Request(request), State::NotRequested) => Ok(vec![request.clone().into()]),
             (Command::Request(_), _) => Ok(vec![]),
+
+            (Command::RecordActionRequired { charge_id }, State::Pending { action_required, .. })
+                if action_required.as_ref() != Some(charge_id) =>
+            {
+                Ok(vec![PaymentActionRequired { charge_id: charge_id.clone() }.into()])
+            }
+            (Command::RecordActionRequired { .. }, State::NotRequested) => Err(PaymentError::NotRequested),
+            (Command::RecordActionRequired { .. }, _) => Ok(vec![]),
 
             (Command::RecordCharge { charge_id }, State::Pending { request, .. }) => {
                 Ok(vec![PaymentCompleted { amount: request.amount, charge_id: charge_id.clone() }.into()])
@@ -192,6 +354,11 @@ impl Decider for Payment {
             (Command::RequestRefund, State::NotRequested) => {
                 Ok(vec![PaymentFailed { reason: FailureReason::Cancelled }.into()])
             }
+            (Command::RequestRefund, State::Charged { taken_back, .. })
+                if *taken_back != TakenBack::default() =>
+            {
+                Err(PaymentError::OutOfOrder)
+            }
             (
                 Command::RequestRefund,
                 State::Pending { refund_wanted: false, .. } | State::Charged { refund_wanted: false, .. },
@@ -203,10 +370,62 @@ impl Decider for Payment {
             }
             (Command::RecordRefund { .. }, State::Refunded { .. }) => Ok(vec![]),
             (Command::RecordRefund { .. }, _) => Err(PaymentError::OutOfOrder),
+
+            (_, State::NotRequested) => Err(PaymentError::NotRequested),
+            (_, State::Charged { taken_back, .. }) => take_back(state, taken_back, command),
+            (_, State::Pending { .. } | State::Failed { .. } | State::Refunded { .. }) => {
+                Err(PaymentError::OutOfOrder)
+            }
         }
     }
 
     fn begins(command: &PaymentCommand) -> bool {
         matches!(command, PaymentCommand::Request(_))
+    }
+}
+
+/// Of a charge that stands: refunds in part, and disputes.
+fn take_back(
+    state: &PaymentState,
+    taken_back: &TakenBack,
+    command: &PaymentCommand,
+) -> Result<Vec<PaymentEvent>, PaymentError> {
+    match command {
+        PaymentCommand::RequestPartialRefund { refund_key, amount } => {
+            if taken_back.refunds.contains_key(refund_key) {
+                return Ok(vec![]);
+            }
+            let left = state.refundable().ok_or(PaymentError::OutOfOrder)?;
+            if amount.currency != left.currency || !(1..=left.amount).contains(&amount.amount) {
+                return Err(PaymentError::NotRefundable { left });
+            }
+            Ok(vec![PartialRefundRequested { refund_key: *refund_key, amount: *amount }.into()])
+        }
+        PaymentCommand::RecordPartialRefund { refund_key, refund_id } => {
+            match taken_back.refunds.get(refund_key) {
+                Some((amount, false)) => {
+                    let (refund_key, amount, refund_id) = (*refund_key, *amount, refund_id.clone());
+                    Ok(vec![PaymentPartlyRefunded { refund_key, amount, refund_id }.into()])
+                }
+                Some((_, true)) => Ok(vec![]),
+                None => Err(PaymentError::OutOfOrder),
+            }
+        }
+        PaymentCommand::OpenChargeback { dispute_id, amount, reason } => {
+            if taken_back.chargebacks.contains_key(dispute_id) {
+                return Ok(vec![]);
+            }
+            let (dispute_id, reason) = (dispute_id.clone(), reason.clone());
+            Ok(vec![ChargebackOpened { dispute_id, amount: *amount, reason }.into()])
+        }
+        PaymentCommand::CloseChargeback { dispute_id, won } => match taken_back.chargebacks.get(dispute_id) {
+            Some((amount, None)) => {
+                let dispute_id = dispute_id.clone();
+                Ok(vec![ChargebackClosed { dispute_id, amount: *amount, won: *won }.into()])
+            }
+            Some((_, Some(_))) => Ok(vec![]),
+            None => Err(PaymentError::NoSuchDispute),
+        },
+        _ => Err(PaymentError::OutOfOrder),
     }
 }

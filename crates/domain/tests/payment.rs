@@ -1,15 +1,20 @@
-//! Payments: asked for once, charged once, given back once and in full.
+//! Payments: asked for once, charged once, given back once and in full, or in parts that never exceed the charge.
 
 use souk_domain::{
     payment::{
-        FailureReason, Payment, PaymentCommand, PaymentCompleted, PaymentError, PaymentEvent, PaymentFailed,
-        PaymentRefunded, RefundRequested,
+        ChargebackClosed, ChargebackOpened, FailureReason, PartialRefundRequested, Payment,
+        PaymentActionRequired, PaymentCommand, PaymentCompleted, PaymentError, PaymentEvent, PaymentFailed,
+        PaymentPartlyRefunded, PaymentRefunded, RefundRequested,
     },
     testing::{
         Given,
         examples::{cents, payment_requested},
     },
 };
+use uuid::Uuid;
+
+const FIRST: Uuid = Uuid::from_u128(1);
+const SECOND: Uuid = Uuid::from_u128(2);
 
 #[test]
 fn a_payment_is_requested_once() {
@@ -90,6 +95,82 @@ fn giving_back_what_was_not_requested_yet_closes_the_payment_for_good() {
         .when(request())
         .then_nothing();
     assert!(payment.state().is_settled_for_cancellation());
+}
+
+#[test]
+fn what_the_buyer_has_to_confirm_is_noted_once_and_charged_all_the_same() {
+    let wait = |charge_id: &str| PaymentCommand::RecordActionRequired { charge_id: charge_id.to_owned() };
+    Given::<Payment>::events([requested()])
+        .when(wait("ch_1"))
+        .then([PaymentActionRequired { charge_id: "ch_1".to_owned() }.into()])
+        .when(wait("ch_1"))
+        .then_nothing()
+        .when(charge())
+        .then([completed()])
+        .when(wait("ch_1"))
+        .then_nothing();
+}
+
+#[test]
+fn parts_are_given_back_once_each_and_never_more_than_is_left() {
+    let all = payment_requested().amount.amount;
+    Given::<Payment>::events([requested(), completed()])
+        .when(part(FIRST, 1_000))
+        .then([PartialRefundRequested { refund_key: FIRST, amount: cents(1_000) }.into()])
+        .when(part(FIRST, 1_000))
+        .then_nothing()
+        .when(part(SECOND, all - 999))
+        .then_refused(PaymentError::NotRefundable { left: cents(all - 1_000) })
+        .when(PaymentCommand::RequestRefund)
+        .then_refused(PaymentError::OutOfOrder)
+        .when(part_done(SECOND))
+        .then_refused(PaymentError::OutOfOrder)
+        .when(part_done(FIRST))
+        .then([PaymentPartlyRefunded {
+            refund_key: FIRST,
+            amount: cents(1_000),
+            refund_id: "re_1".to_owned(),
+        }
+        .into()])
+        .when(part_done(FIRST))
+        .then_nothing()
+        .when(part(SECOND, all - 1_000))
+        .then([PartialRefundRequested { refund_key: SECOND, amount: cents(all - 1_000) }.into()]);
+}
+
+#[test]
+fn what_the_bank_took_back_is_not_refunded_as_well_unless_the_dispute_is_won() {
+    let all = payment_requested().amount;
+    let (dispute_id, reason) = ("dp_1".to_owned(), "fraudulent".to_owned());
+    let open = PaymentCommand::OpenChargeback {
+        dispute_id: dispute_id.clone(),
+        amount: all,
+        reason: reason.clone(),
+    };
+    let close = PaymentCommand::CloseChargeback { dispute_id: dispute_id.clone(), won: true };
+    Given::<Payment>::events([requested(), completed()])
+        .when(close.clone())
+        .then_refused(PaymentError::NoSuchDispute)
+        .when(open.clone())
+        .then([ChargebackOpened { dispute_id: dispute_id.clone(), amount: all, reason }.into()])
+        .when(open)
+        .then_nothing()
+        .when(part(FIRST, 1))
+        .then_refused(PaymentError::NotRefundable { left: cents(0) })
+        .when(close.clone())
+        .then([ChargebackClosed { dispute_id, amount: all, won: true }.into()])
+        .when(close)
+        .then_nothing()
+        .when(part(FIRST, 1))
+        .then([PartialRefundRequested { refund_key: FIRST, amount: cents(1) }.into()]);
+}
+
+fn part(refund_key: Uuid, amount: i64) -> PaymentCommand {
+    PaymentCommand::RequestPartialRefund { refund_key, amount: cents(amount) }
+}
+
+fn part_done(refund_key: Uuid) -> PaymentCommand {
+    PaymentCommand::RecordPartialRefund { refund_key, refund_id: "re_1".to_owned() }
 }
 
 fn request() -> PaymentCommand {

@@ -16,6 +16,7 @@ use souk_domain::{
     shipment::{Shipment, ShipmentCommand},
     testing::{decide, examples, fold, obey},
 };
+use uuid::Uuid;
 
 fn config() -> ProptestConfig {
     ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
@@ -176,6 +177,24 @@ proptest! {
     }
 
     #[test]
+    fn what_is_asked_to_go_back_in_parts_never_exceeds_the_charge(commands in vec(payment_command(), 0..40)) {
+        let (_, history) = obey::<Payment>(&commands);
+        let (mut taken, mut back) = (0, 0);
+        for event in &history {
+            match event {
+                PaymentEvent::PaymentCompleted(event) => taken += event.amount.amount,
+                PaymentEvent::PartialRefundRequested(event) => {
+                    back += event.amount.amount;
+                    prop_assert!(back <= taken, "{:?}", history);
+                }
+                PaymentEvent::PaymentRefunded(event) => back += event.amount.amount,
+                _ => {}
+            }
+        }
+        prop_assert!(back <= taken, "{:?}", history);
+    }
+
+    #[test]
     fn a_cart_holds_each_sku_once(commands in vec(cart_command(), 0..30)) {
         let (state, _) = obey::<Cart>(&commands);
         for (index, line) in state.lines.iter().enumerate() {
@@ -323,6 +342,21 @@ fn payment_command() -> impl Strategy<Value = PaymentCommand> {
         2 => Just(PaymentCommand::RequestRefund),
         2 => select(vec!["re_1", "re_2"])
             .prop_map(|refund_id| PaymentCommand::RecordRefund { refund_id: refund_id.to_owned() }),
+        2 => (0..4_u128, 1..2_000_i64).prop_map(|(key, amount)| PaymentCommand::RequestPartialRefund {
+            refund_key: Uuid::from_u128(key),
+            amount: examples::cents(amount),
+        }),
+        1 => (0..4_u128).prop_map(|key| PaymentCommand::RecordPartialRefund {
+            refund_key: Uuid::from_u128(key),
+            refund_id: "re_3".to_owned(),
+        }),
+        1 => select(vec![true, false])
+            .prop_map(|won| PaymentCommand::CloseChargeback { dispute_id: "dp_1".to_owned(), won }),
+        1 => Just(PaymentCommand::OpenChargeback {
+            dispute_id: "dp_1".to_owned(),
+            amount: examples::cents(1_000),
+            reason: "fraudulent".to_owned(),
+        }),
     ]
 }
 

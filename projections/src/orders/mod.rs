@@ -140,7 +140,12 @@ impl State {
                 Some("failed")
             }
             // The money is where it was until it is back.
-            PaymentEvent::RefundRequested(_) => return,
+            PaymentEvent::RefundRequested(_)
+            | PaymentEvent::PaymentActionRequired(_)
+            | PaymentEvent::PartialRefundRequested(_)
+            | PaymentEvent::PaymentPartlyRefunded(_)
+            | PaymentEvent::ChargebackOpened(_)
+            | PaymentEvent::ChargebackClosed(_) => return,
             PaymentEvent::PaymentRefunded(_) => Some("refunded"),
         };
     }

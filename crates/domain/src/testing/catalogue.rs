@@ -95,6 +95,7 @@ fn describes(kind: &str, value: &Value) -> bool {
     match kind.split([' ', ',']).next().unwrap_or_default() {
         "UUID" | "text" | "word" | "time" => value.is_string(),
         "integer" => value.is_i64(),
+        "boolean" => value.is_boolean(),
         "list" => value.is_array(),
         "sealed" => value.get("sealed").is_some(),
         "Money" => value.get("amount").is_some() && value.get("currency").is_some(),

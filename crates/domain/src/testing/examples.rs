@@ -22,7 +22,8 @@ use crate::{
         OrderPaid, OrderPlaced, OrderReadyToShip, OrderStockReserved, ShipTo,
     },
     payment::{
-        FailureReason, PaymentCompleted, PaymentEvent, PaymentFailed, PaymentMethod, PaymentRefunded,
+        ChargebackClosed, ChargebackOpened, FailureReason, PartialRefundRequested, PaymentActionRequired,
+        PaymentCompleted, PaymentEvent, PaymentFailed, PaymentMethod, PaymentPartlyRefunded, PaymentRefunded,
         PaymentRequested, PaymentType, RefundRequested,
     },
     shipment::{
@@ -210,6 +211,21 @@ pub fn payment() -> Vec<PaymentEvent> {
         PaymentFailed { reason: FailureReason::CardDeclined }.into(),
         RefundRequested {}.into(),
         PaymentRefunded { amount: cents(3198), refund_id: "re_1".to_owned() }.into(),
+        PaymentActionRequired { charge_id: "ch_1".to_owned() }.into(),
+        PartialRefundRequested { refund_key: Uuid::from_u128(7), amount: cents(1_000) }.into(),
+        PaymentPartlyRefunded {
+            refund_key: Uuid::from_u128(7),
+            amount: cents(1_000),
+            refund_id: "re_2".to_owned(),
+        }
+        .into(),
+        ChargebackOpened {
+            dispute_id: "dp_1".to_owned(),
+            amount: cents(2_198),
+            reason: "fraudulent".to_owned(),
+        }
+        .into(),
+        ChargebackClosed { dispute_id: "dp_1".to_owned(), amount: cents(2_198), won: false }.into(),
     ]
 }
 
