@@ -386,7 +386,6 @@ fn an_effect_that_cannot_be_recorded_waits_until_the_log_is_repaired() {
             assert!(outcome.problems.is_empty(), "{event_type}: {:#?}", outcome.problems);
             assert_eq!(outcome.completed + outcome.cancelled, 1, "{event_type}");
             assert_eq!(world.count("CheckoutParked"), 0, "{event_type}");
-            assert!(world.count(event_type) > 0, "{event_type} never came");
         }
     }
 }
