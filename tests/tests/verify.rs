@@ -53,7 +53,7 @@ async fn what_adds_up_is_said_to_and_each_damage_is_named() {
     for damage in [
         "UPDATE views.stock SET on_hand = on_hand + 1 WHERE sku = 'POT'".to_owned(),
         format!("UPDATE views.orders SET total = 1 WHERE order_id = '{completed}'"),
-        format!("UPDATE views.seller_order_states SET status = 'completed' WHERE order_id = '{refunded}'"),
+        format!("UPDATE views.seller_order_states SET status = 'completed' WHERE order_id = '{declined}'"),
         format!("DELETE FROM views.order_shipments WHERE order_id = '{refunded}'"),
         "DELETE FROM views.items WHERE sku = 'MUG'".to_owned(),
     ] {
@@ -99,7 +99,7 @@ async fn what_adds_up_is_said_to_and_each_damage_is_named() {
     has(&format!("order-{refunded}"), "Some(Cancelled) does not become Completed");
     has(&format!("inventory-{pot}"), "view stock: expected Level { on_hand: 4, reserved: 0 }");
     has(&format!("order-{completed}"), "view orders: expected (\"completed\", \"\", 4797");
-    has(&format!("order-{refunded}"), "view seller_orders");
+    has(&format!("order-{declined}"), "view seller_orders: expected (\"cancelled\", 1, 1599)");
     has(
         &format!("shipment-{refunded}-{}", seller.account_id),
         "view orders: expected \"refused\", found nothing",
