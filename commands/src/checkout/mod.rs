@@ -18,11 +18,11 @@ mod settlement;
 use std::time::Duration;
 
 pub use events::{
-    CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutStarted, Effect, Fact,
-    Reservation,
+    ByHand, CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutSettled,
+    CheckoutStarted, Effect, Fact, Reservation,
 };
 pub use manager::{ManagerError, ProcessManager, Settings};
-pub use process::{Checkout, CheckoutCommand, Phase, Process};
+pub use process::{Checkout, CheckoutCommand, CheckoutError, Phase, Process};
 
 /// Who signs what the process manager does.
 const ACTOR: &str = "process:checkout";

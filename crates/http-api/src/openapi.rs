@@ -90,6 +90,7 @@ fn described() -> (Router<Arc<Api>>, Document) {
         .routes(routes!(admin::projections::rebuild))
         .routes(routes!(admin::checkouts::list))
         .routes(routes!(admin::checkouts::retry))
+        .routes(routes!(admin::checkouts::settle))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .split_for_parts()
