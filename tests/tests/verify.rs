@@ -42,8 +42,8 @@ async fn what_adds_up_is_said_to_and_each_damage_is_named() {
     assert!(told.contains("everything adds up") && !told.contains("view"), "{told}");
 
     // Views that others have written to.
-    let [completed, refunded] =
-        [completed, refunded].map(|order| order["orderId"].as_str().unwrap().to_owned());
+    let [completed, refunded, declined] =
+        [completed, refunded, declined].map(|order| order["orderId"].as_str().unwrap().to_owned());
     let pool = server.pool().await;
     let level = "SELECT sku_id FROM views.stock WHERE sku = ";
     let mug: Uuid =

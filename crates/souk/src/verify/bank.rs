@@ -5,15 +5,15 @@ use std::{collections::HashMap, path::Path};
 use anyhow::Context;
 use rusqlite::{Connection, OpenFlags};
 use souk_audit::{Audit, Findings, Order};
-use souk_domain::OrderId;
+use souk_domain::{OrderId, order::OrderStatus};
 use uuid::Uuid;
 
 /// How many charges there are; `None` if nothing was ever asked of this bank: then it is not the market's.
 pub(super) fn compare(path: &Path, audit: &Audit, findings: &mut Findings) -> anyhow::Result<Option<u64>> {
     let bank = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .with_context(|| format!("the sandbox {}", path.display()))?;
-    let charges: i64 = bank.query_row("SELECT count(*) FROM charges", [], |row| row.get(0))?;
-    if charges == 0 {
+    let asked: i64 = bank.query_row("SELECT count(*) FROM charges", [], |row| row.get(0))?;
+    if asked == 0 {
         return Ok(None);
     }
     // What the bank did later than that may not be in the part of the log that was read.
@@ -52,7 +52,7 @@ pub(super) fn compare(path: &Path, audit: &Audit, findings: &mut Findings) -> an
             findings.push(format!("payment-{id}"), Some(order.position), problem);
         }
     }
-    Ok(Some(charges as u64))
+    Ok(Some(asked as u64))
 }
 
 /// As settlements name it.
@@ -69,7 +69,7 @@ struct Charged {
 impl Charged {
     fn is_booked(&self, order: &Order) -> Result<(), String> {
         let Self { amount, currency, refunded } = self;
-        let (money, ended) = (&order.money, order.status.is_some_and(|status| status.is_final()));
+        let (money, ended) = (&order.money, order.status.is_some_and(OrderStatus::is_final));
         // By hand the operator is believed, who may have been at the bank or not.
         if money.is_by_hand() || (!ended && money.charged == 0) {
             return Ok(());

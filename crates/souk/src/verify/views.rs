@@ -90,7 +90,7 @@ impl Snapshot {
         let told = &mut Told { view: name, at, findings: &mut findings };
         match name {
             "accounts" => {
-                count(database, "SELECT count(*) FROM views.accounts", audit.accounts, told).await?
+                count(database, "SELECT count(*) FROM views.accounts", audit.accounts, told).await?;
             }
             "catalogue" => count(database, "SELECT count(*) FROM views.items", audit.items, told).await?,
             "checkouts" => checkouts(database, audit, told).await?,
