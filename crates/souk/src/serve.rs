@@ -94,8 +94,8 @@ impl Server {
         let mut site = Site::enter_alone(config, &occupant).await?;
         let stop_metrics = CancellationToken::new();
         let metrics = telemetry::expose(settings.metrics_listen, recorder, stop_metrics.clone()).await?;
-        let gateways = site.gateways(script).await?;
-        let market = site.market_with(&gateways).await?;
+        let gateways = Box::pin(site.gateways(script)).await?;
+        let market = Box::pin(site.market_with(&gateways)).await?;
         let events = match (&settings.event_server, event_listener) {
             (Some(events), Some(listener)) => Some(EventServer::beside(&market, config, events, listener)?),
             _ => None,

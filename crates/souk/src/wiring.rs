@@ -144,8 +144,8 @@ impl Site {
 
     /// The command side. One per process.
     pub(crate) async fn market(&self, script: Script) -> anyhow::Result<Arc<Market>> {
-        let gateways = self.gateways(script).await?;
-        self.market_with(&gateways).await
+        let gateways = Box::pin(self.gateways(script)).await?;
+        Box::pin(self.market_with(&gateways)).await
     }
 
     /// Who takes the money and who brings the goods, as configured.

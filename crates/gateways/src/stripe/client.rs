@@ -235,8 +235,8 @@ fn field(kind: Option<&str>, code: Option<&str>, param: Option<&str>) -> String 
         (_, Some("incorrect_number" | "invalid_number"), _) => "paymentInfo.cardNo",
         (_, Some("invalid_expiry_month" | "invalid_expiry_year" | "expired_card"), _) => "paymentInfo.expiry",
         (_, Some("incorrect_cvc" | "invalid_cvc"), _) => "paymentInfo.cvc",
-        (_, Some("amount_too_large" | "amount_too_small" | "charge_already_refunded"), _) => "amount",
-        (_, _, Some("amount" | "currency")) => "amount",
+        (_, Some("amount_too_large" | "amount_too_small" | "charge_already_refunded"), _)
+        | (_, _, Some("amount" | "currency")) => "amount",
         (_, _, Some(param)) => param,
         _ => "request",
     };
