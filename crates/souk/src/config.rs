@@ -251,16 +251,19 @@ fn stripe(args: &ServeArgs) -> Result<Option<StripeConfig>, ConfigError> {
         return Ok(None);
     }
     let given = |value: &'_ Option<String>| value.clone().filter(|value| !value.is_empty());
-    let secret_key =
-        secret("--stripe-secret-key-file", &args.stripe_secret_key, &args.stripe_secret_key_file)?;
+    let secret_key = secret(
+        "--stripe-secret-key-file",
+        args.stripe_secret_key.as_ref(),
+        args.stripe_secret_key_file.as_ref(),
+    )?;
     let Some(secret_key) = secret_key else {
         return Err(ConfigError::new("--stripe-secret-key-file", "--payments stripe needs a secret key"));
     };
     if !["sk_", "rk_"].iter().any(|prefix| secret_key.expose().starts_with(prefix)) {
         return Err(ConfigError::new("--stripe-secret-key-file", "a secret key begins with sk_ or rk_"));
     }
-    let file = &args.stripe_webhook_secret_file;
-    let webhook_secret = secret("--stripe-webhook-secret-file", &args.stripe_webhook_secret, file)?;
+    let (text, file) = (args.stripe_webhook_secret.as_ref(), args.stripe_webhook_secret_file.as_ref());
+    let webhook_secret = secret("--stripe-webhook-secret-file", text, file)?;
     if webhook_secret.as_ref().is_some_and(|secret| !secret.expose().starts_with("whsec_")) {
         return Err(ConfigError::new(
             "--stripe-webhook-secret-file",
@@ -281,10 +284,10 @@ fn stripe(args: &ServeArgs) -> Result<Option<StripeConfig>, ConfigError> {
 /// Given itself, or the file that holds it; its text is in no error.
 fn secret(
     field: &'static str,
-    text: &Option<String>,
-    file: &Option<PathBuf>,
+    text: Option<&String>,
+    file: Option<&PathBuf>,
 ) -> Result<Option<Secret>, ConfigError> {
-    let text = match (text.as_ref().filter(|text| !text.is_empty()), file) {
+    let text = match (text.filter(|text| !text.is_empty()), file) {
         (Some(_), Some(_)) => {
             return Err(ConfigError::new(field, "it is given twice: as a file, and itself"));
         }
