@@ -55,7 +55,8 @@ pub(super) struct Failed {
 }
 
 enum EffectError {
-    /// The log or the vault is away: nothing an operator could decide, so it is tried until they are back.
+    /// The log or the vault is away, or a gateway is left alone for a moment: nothing an operator could decide, so it is
+    /// tried until they are back.
     Unavailable(String),
     /// Worth another try.
     Later(String),
@@ -130,7 +131,7 @@ impl Dispatcher {
                 Ok(fact) => return Ok(fact),
                 Err(EffectError::Unavailable(reason)) => {
                     waited += 1;
-                    tracing::warn!(%order, ?effect, reason, "an effect waits for a part of ours that is away");
+                    tracing::warn!(%order, ?effect, reason, "an effect waits for what is away");
                     tokio::time::sleep(pause(waited).min(LONGEST_WAIT)).await;
                 }
                 Err(EffectError::Later(reason)) if attempt < self.attempts => {
@@ -375,6 +376,8 @@ impl From<GatewayError> for EffectError {
         match error {
             GatewayError::Invalid { .. } => Self::Never(error.to_string()),
             GatewayError::Unavailable(_) | GatewayError::Unknown(_) => Self::Later(error.to_string()),
+            // Nobody was asked, so it counts for nothing.
+            GatewayError::Resting(_) => Self::Unavailable(error.to_string()),
         }
     }
 }

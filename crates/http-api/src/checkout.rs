@@ -45,7 +45,7 @@ pub(crate) struct NewCheckout {
     shipping_address: Option<AddressBody>,
 }
 
-/// Of a card `cardNo`, `expiry` and `cvc`; of UPI `vpa`; a wallet needs nothing more.
+/// Of a card `cardNo`, `expiry` and `cvc`, or the `token` that the buyer's browser got for it from the gateway; of UPI `vpa`; a wallet needs nothing more.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PaymentInfo {
@@ -60,6 +60,9 @@ pub(crate) struct PaymentInfo {
     #[schema(value_type = Option<String>, example = "123")]
     cvc: Option<Secret>,
     vpa: Option<String>,
+    /// Instead of `cardNo`, `expiry` and `cvc`.
+    #[schema(example = "pm_card_visa")]
+    token: Option<String>,
 }
 
 #[derive(Clone, Deserialize, Serialize, ToSchema)]
@@ -107,6 +110,14 @@ impl PaymentInfo {
             if secret.expose().is_empty() { Err("This must not be empty.") } else { Ok(secret) }
         };
         match self.payment_type.as_deref() {
+            Some("card") if self.token.is_some() => {
+                let doubled = self.card_no.is_some() || self.expiry.is_some() || self.cvc.is_some();
+                if doubled {
+                    check.fail("paymentInfo.token", "Send the token, or the card's details.");
+                }
+                let token = check.required("paymentInfo.token", self.token, line(1..=255))?;
+                (!doubled).then_some(PaymentDetails::CardToken { token })
+            }
             Some("card") => {
                 let card_no = check.required("paymentInfo.cardNo", self.card_no, given);
                 let expiry = check.required("paymentInfo.expiry", self.expiry, line(1..=10));
@@ -287,6 +298,15 @@ mod tests {
                 "shippingAddress.country",
             ]
         );
+    }
+
+    #[test]
+    fn a_token_stands_for_the_card() {
+        let mut paid = body();
+        paid["paymentInfo"] = json!({ "paymentType": "card", "token": "pm_1" });
+        assert!(matches!(parse(paid.clone()).unwrap().payment, PaymentDetails::CardToken { .. }));
+        paid["paymentInfo"]["cvc"] = json!("123");
+        assert_eq!(fields(paid), ["paymentInfo.token"]);
     }
 
     #[test]

@@ -243,7 +243,9 @@ impl From<GatewayError> for Problem {
     fn from(error: GatewayError) -> Self {
         match error {
             GatewayError::Invalid { field, message } => Self::invalid(field, message),
-            GatewayError::Unavailable(_) | GatewayError::Unknown(_) => Self::unavailable(error),
+            GatewayError::Unavailable(_) | GatewayError::Resting(_) | GatewayError::Unknown(_) => {
+                Self::unavailable(error)
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ mod observe;
 mod openapi;
 mod orders;
 mod past;
+mod payments;
 pub mod problem;
 mod search;
 mod seller;
@@ -37,6 +38,7 @@ use axum::{Router, extract::DefaultBodyLimit, middleware};
 use chrono::{DateTime, Utc};
 use souk_commands::{Market, checkout::ProcessManager};
 use souk_domain::{AccountId, account::Role};
+use souk_gateways::{sandbox::SandboxBank, stripe::Stripe};
 use souk_projections::Projections;
 use souk_search::SearchIndex;
 use souk_webhooks::Reach;
@@ -53,6 +55,7 @@ use crate::{
     auth::{Attempts, Revocations, Tokens},
     hub::Hub,
     observe::InFlight,
+    payments::Payments,
     problem::{Kind, Problem},
 };
 
@@ -84,6 +87,10 @@ pub struct Parts {
     /// None where this process runs no checkouts.
     pub process: Option<Arc<ProcessManager>>,
     pub settings: Settings,
+    /// None: there is nobody who would send webhooks.
+    pub stripe: Option<Stripe>,
+    /// None: the bank is a real one.
+    pub sandbox: Option<SandboxBank>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +135,7 @@ pub struct Api {
     revocations: Arc<Revocations>,
     hub: Arc<Hub>,
     in_flight: InFlight,
+    payments: Payments,
     searches: Semaphore,
     replays: Semaphore,
     event_streams: Arc<Semaphore>,
@@ -140,7 +148,7 @@ impl Api {
     /// Begins to follow the log, which needs a tokio runtime. When `stop` is cancelled, event streams end: connections
     /// can be drained.
     pub fn start(parts: Parts, stop: CancellationToken) -> Arc<Self> {
-        let Parts { market, pool, projections, search, process, settings } = parts;
+        let Parts { market, pool, projections, search, process, settings, stripe, sandbox } = parts;
         let (hub, revocations) = (Arc::<Hub>::default(), Arc::<Revocations>::default());
         let commands = TaskTracker::new();
         commands.spawn(hub::follow_orders(Arc::clone(&hub), Arc::clone(&market), stop.clone()));
@@ -156,6 +164,7 @@ impl Api {
             revocations,
             hub,
             in_flight: InFlight::default(),
+            payments: Payments::new(stripe, sandbox),
             searches: Semaphore::new(settings.max_searches),
             replays: Semaphore::new(settings.max_replays),
             event_streams: Arc::new(Semaphore::new(settings.max_event_streams)),

@@ -15,8 +15,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    Api, accounts, admin, cart, checkout, consumers, events, health, items, orders, search, seller, sessions,
-    shipments, suggestions, tracking,
+    Api, accounts, admin, cart, checkout, consumers, events, health, items, orders, payments, search, seller,
+    sessions, shipments, suggestions, tracking,
 };
 
 #[derive(OpenApi)]
@@ -91,6 +91,8 @@ fn described() -> (Router<Arc<Api>>, Document) {
         .routes(routes!(admin::checkouts::list))
         .routes(routes!(admin::checkouts::retry))
         .routes(routes!(admin::checkouts::settle))
+        .routes(routes!(payments::stripe))
+        .routes(routes!(payments::answer_sandbox))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .split_for_parts()

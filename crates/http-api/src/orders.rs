@@ -17,14 +17,16 @@ use souk_domain::{
     AccountId, OrderId,
     account::Role,
     order::{CancelReason, Order, OrderLine, OrderStatus, ShipTo},
-    payment::{FailureReason, PaymentType},
+    payment::{FailureReason, PaymentState, PaymentType},
     shipment::ShipmentStatus,
 };
+use souk_gateways::BuyerAction;
 use souk_projections::{
     Page, ShipmentView,
     orders::{self as view, OrderFilter, OrderView, PaymentStatus},
     seller_orders::{self, SellerOrderFilter, SellerOrderView},
 };
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -105,6 +107,27 @@ pub(crate) struct PaymentBody {
     status: Option<PaymentStatus>,
     #[schema(value_type = Option<String>)]
     failure: Option<FailureReason>,
+    /// What the buyer has to do before he is charged; shown to him alone, when one order is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<ActionBody>,
+}
+
+/// For the buyer's bank (3-D Secure): an address to open in his browser, or a secret for the gateway's own script.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PaymentAction)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum ActionBody {
+    Redirect { url: String },
+    ClientSecret { client_secret: String },
+}
+
+impl From<BuyerAction> for ActionBody {
+    fn from(action: BuyerAction) -> Self {
+        match action {
+            BuyerAction::Redirect { url } => Self::Redirect { url },
+            BuyerAction::ClientSecret { client_secret } => Self::ClientSecret { client_secret },
+        }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -201,6 +224,7 @@ impl OrderBody {
                 last_four: payment.last_four,
                 status: payment.status,
                 failure: payment.failure,
+                action: None,
             }),
             shipping_address: None,
             buyer_id: None,
@@ -333,7 +357,12 @@ pub(crate) async fn show(
 async fn seen_by(api: &Api, person: &Person, order: OrderView) -> Result<OrderBody, Problem> {
     let ship_to = order.ship_to.clone();
     if person.account == order.buyer_id {
-        return OrderBody::whole(order).addressed(api, Some(&ship_to)).await;
+        let action = action(api, &order).await;
+        let mut body = OrderBody::whole(order).addressed(api, Some(&ship_to)).await?;
+        if let Some(payment) = &mut body.payment {
+            payment.action = action;
+        }
+        return Ok(body);
     }
     if person.is(Role::Admin) {
         return OrderBody::with_buyer(order).addressed(api, Some(&ship_to)).await;
@@ -345,6 +374,26 @@ async fn seen_by(api: &Api, person: &Person, order: OrderView) -> Result<OrderBo
     let part = part_of(order, person.account).ok_or_else(|| Problem::not_found("order"))?;
     let booked = part.shipments.iter().any(|shipment| is_booked(shipment.status));
     OrderBody::whole(part).without_payment().addressed(api, booked.then_some(&ship_to)).await
+}
+
+/// What the buyer has to do for his payment, as the gateway says now. It is nowhere kept, and an order can be shown without.
+async fn action(api: &Api, order: &OrderView) -> Option<ActionBody> {
+    if order.payment.status != Some(PaymentStatus::Requested) || order.status.is_final() {
+        return None;
+    }
+    let read = |state: &PaymentState| match state {
+        PaymentState::Pending { action_required, refund_wanted: false, .. } => action_required.clone(),
+        _ => None,
+    };
+    let charge_id = api.market.aggregates.payments.read(order.order_id, read).await.ok()?.value?;
+    match timeout(SHORT_PATIENCE, api.market.payments.action(&charge_id)).await {
+        Ok(Ok(action)) => action.map(ActionBody::from),
+        Ok(Err(error)) => {
+            tracing::warn!(order = %order.order_id, %error, "the gateway does not say what the buyer has to do");
+            None
+        }
+        Err(_) => None,
+    }
 }
 
 /// A seller's lines and shipment, and what they come to; `None` if nothing of it is his.

@@ -10,7 +10,7 @@ use souk_event_log::At;
 
 use crate::{
     account, backup, bench,
-    config::{Config, ConfigError, EventLogChoice, Role, duration},
+    config::{Config, ConfigError, EventLogChoice, PaymentsChoice, Role, duration},
     demo, event_server, events, import, serve, telemetry, verify, views,
 };
 
@@ -124,6 +124,38 @@ pub(crate) struct ServeArgs {
     /// How the sandbox of payments and shipping is to misbehave (JSON, see docs/sandbox.md)
     #[arg(long, env = "SOUK_SANDBOX", value_name = "FILE")]
     pub(crate) sandbox: Option<PathBuf>,
+
+    /// Who takes the money: sandbox or stripe
+    #[arg(long, env = "SOUK_PAYMENTS", value_name = "GATEWAY", default_value = "sandbox")]
+    pub(crate) payments: PaymentsChoice,
+
+    /// Stripe's secret key, sk_… or rk_… (better in a file, or in the variable)
+    #[arg(long, env = "SOUK_STRIPE_SECRET_KEY", value_name = "KEY", hide_env_values = true)]
+    pub(crate) stripe_secret_key: Option<String>,
+
+    /// A file that holds Stripe's secret key
+    #[arg(long, env = "SOUK_STRIPE_SECRET_KEY_FILE", value_name = "FILE")]
+    pub(crate) stripe_secret_key_file: Option<PathBuf>,
+
+    /// The secret that Stripe signs its webhooks with, whsec_…
+    #[arg(long, env = "SOUK_STRIPE_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub(crate) stripe_webhook_secret: Option<String>,
+
+    /// A file that holds the secret of Stripe's webhooks
+    #[arg(long, env = "SOUK_STRIPE_WEBHOOK_SECRET_FILE", value_name = "FILE")]
+    pub(crate) stripe_webhook_secret_file: Option<PathBuf>,
+
+    /// Where Stripe answers; another address is for tests
+    #[arg(long, env = "SOUK_STRIPE_URL", value_name = "URL", default_value = "https://api.stripe.com")]
+    pub(crate) stripe_url: String,
+
+    /// Where Stripe sends a buyer back to after 3-D Secure; without it he confirms in the shop's own page
+    #[arg(long, env = "SOUK_STRIPE_RETURN_URL", value_name = "URL")]
+    pub(crate) stripe_return_url: Option<String>,
+
+    /// How long a gateway may take to answer; after that nobody knows what came of the call
+    #[arg(long, env = "SOUK_GATEWAY_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) gateway_timeout: Duration,
 
     /// From checkout until an order is given up, unless it is ready to ship by then
     #[arg(long, env = "SOUK_CHECKOUT_DEADLINE", value_name = "TIME", default_value = "15m", value_parser = duration)]

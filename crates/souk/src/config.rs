@@ -4,6 +4,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use souk_event_log::kurrentdb::{Address, AddressError};
+use souk_gateways::{Limits, Secret, stripe::StripeConfig};
 use souk_vault::MasterKey;
 use souk_webhooks::{Pace, Reach};
 use sqlx::postgres::PgConnectOptions;
@@ -34,6 +35,9 @@ pub(crate) struct ServeConfig {
     pub(crate) metrics_listen: SocketAddr,
     pub(crate) roles: Roles,
     pub(crate) sandbox: Option<PathBuf>,
+    /// None: the sandbox takes the money.
+    pub(crate) stripe: Option<StripeConfig>,
+    pub(crate) gateway_timeout: Duration,
     pub(crate) checkout_deadline: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) webhook_timeout: Duration,
@@ -62,6 +66,13 @@ pub(crate) enum Role {
     Project,
     /// Writes the search index.
     Search,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PaymentsChoice {
+    /// A bank that exists on this machine alone.
+    Sandbox,
+    Stripe,
 }
 
 /// A setting that cannot be.
@@ -155,6 +166,8 @@ impl Default for ServeConfig {
             metrics_listen: loopback(9090),
             roles: Roles::ALL,
             sandbox: None,
+            stripe: None,
+            gateway_timeout: Limits::default().deadline,
             checkout_deadline: Duration::from_mins(15),
             drain_timeout: Duration::from_secs(10),
             webhook_timeout: Pace::default().timeout,
@@ -203,6 +216,9 @@ impl ServeConfig {
         if let Some(file) = args.sandbox.as_ref().filter(|file| !file.is_file()) {
             return Err(ConfigError::new("--sandbox", format!("there is no file {}", file.display())));
         }
+        if args.gateway_timeout < Duration::from_millis(100) {
+            return Err(ConfigError::new("--gateway-timeout", "it is a tenth of a second at least"));
+        }
         let event_server = match args.event_server_listen {
             Some(listen) => Some(args.event_server.clone().config(listen, false).check()?),
             None if args.event_server.allow_append => {
@@ -218,6 +234,8 @@ impl ServeConfig {
             metrics_listen: args.metrics_listen,
             roles: Roles::of(&args.roles),
             sandbox: args.sandbox.clone(),
+            stripe: stripe(args)?,
+            gateway_timeout: args.gateway_timeout,
             checkout_deadline: args.checkout_deadline,
             drain_timeout: args.drain_timeout,
             webhook_timeout: args.webhook_timeout,
@@ -225,6 +243,69 @@ impl ServeConfig {
             event_server,
             anchor: args.anchor.clone().map(|target| (target, args.anchor_every)),
         })
+    }
+}
+
+fn stripe(args: &ServeArgs) -> Result<Option<StripeConfig>, ConfigError> {
+    if args.payments != PaymentsChoice::Stripe {
+        return Ok(None);
+    }
+    let given = |value: &'_ Option<String>| value.clone().filter(|value| !value.is_empty());
+    let secret_key = secret(
+        "--stripe-secret-key-file",
+        args.stripe_secret_key.as_ref(),
+        args.stripe_secret_key_file.as_ref(),
+    )?;
+    let Some(secret_key) = secret_key else {
+        return Err(ConfigError::new("--stripe-secret-key-file", "--payments stripe needs a secret key"));
+    };
+    if !["sk_", "rk_"].iter().any(|prefix| secret_key.expose().starts_with(prefix)) {
+        return Err(ConfigError::new("--stripe-secret-key-file", "a secret key begins with sk_ or rk_"));
+    }
+    let (text, file) = (args.stripe_webhook_secret.as_ref(), args.stripe_webhook_secret_file.as_ref());
+    let webhook_secret = secret("--stripe-webhook-secret-file", text, file)?;
+    if webhook_secret.as_ref().is_some_and(|secret| !secret.expose().starts_with("whsec_")) {
+        return Err(ConfigError::new(
+            "--stripe-webhook-secret-file",
+            "a secret of webhooks begins with whsec_",
+        ));
+    }
+    let return_url =
+        given(&args.stripe_return_url).map(|url| web("--stripe-return-url", &url)).transpose()?;
+    Ok(Some(StripeConfig {
+        secret_key,
+        webhook_secret,
+        url: web("--stripe-url", &args.stripe_url)?,
+        return_url,
+        timeout: args.gateway_timeout,
+    }))
+}
+
+/// Given itself, or the file that holds it; its text is in no error.
+fn secret(
+    field: &'static str,
+    text: Option<&String>,
+    file: Option<&PathBuf>,
+) -> Result<Option<Secret>, ConfigError> {
+    let text = match (text.filter(|text| !text.is_empty()), file) {
+        (Some(_), Some(_)) => {
+            return Err(ConfigError::new(field, "it is given twice: as a file, and itself"));
+        }
+        (Some(text), None) => text.clone(),
+        (None, Some(file)) => std::fs::read_to_string(file)
+            .map_err(|error| ConfigError::new(field, format!("{}: {error}", file.display())))?,
+        (None, None) => return Ok(None),
+    };
+    let text = zeroize::Zeroizing::new(text);
+    Ok(Some(Secret::new(text.trim())))
+}
+
+fn web(field: &'static str, url: &str) -> Result<reqwest::Url, ConfigError> {
+    let url = reqwest::Url::parse(url).map_err(|error| ConfigError::new(field, error))?;
+    if matches!(url.scheme(), "http" | "https") {
+        Ok(url)
+    } else {
+        Err(ConfigError::new(field, "it begins with http:// or https://"))
     }
 }
 
@@ -289,6 +370,21 @@ mod tests {
             (&["--webhook-timeout", "1ms"], "--webhook-timeout"),
             (&["--listen", "127.0.0.1:1", "--metrics-listen", "127.0.0.1:1"], "--metrics-listen"),
             (&["--sandbox", "no/such/file.json"], "--sandbox"),
+            (&["--gateway-timeout", "1ms"], "--gateway-timeout"),
+            (&["--payments", "stripe"], "--stripe-secret-key-file"),
+            (&["--payments", "stripe", "--stripe-secret-key", "pk_live_1"], "--stripe-secret-key-file"),
+            (
+                &["--payments", "stripe", "--stripe-secret-key-file", "no/such/file"],
+                "--stripe-secret-key-file",
+            ),
+            (
+                &["--payments", "stripe", "--stripe-secret-key", "sk_1", "--stripe-webhook-secret", "sk_1"],
+                "--stripe-webhook-secret-file",
+            ),
+            (
+                &["--payments", "stripe", "--stripe-secret-key", "sk_1", "--stripe-url", "ftp://x"],
+                "--stripe-url",
+            ),
             (&["--allow-append"], "--allow-append"),
             (&["--event-server-listen", "127.0.0.1:0", "--allow-append"], "--allow-append"),
         ];
@@ -301,6 +397,16 @@ mod tests {
     fn an_address_with_a_password_is_not_repeated_in_the_error() {
         let error = config(&["--database-url", "postgres://u:secret@db:notaport/x"]).expect_err("wrong");
         assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_of_stripe_is_shown_nowhere() {
+        let arguments = ["--payments", "stripe", "--stripe-secret-key", "sk_hidden"];
+        let config = config(&arguments).expect("right");
+        assert!(config.serve.stripe.is_some());
+        assert!(!format!("{config:?}").contains("hidden"));
+        let wrong = ["--payments", "stripe", "--stripe-secret-key", "hidden"];
+        assert!(!self::config(&wrong).expect_err("wrong").to_string().contains("hidden"));
     }
 
     #[test]

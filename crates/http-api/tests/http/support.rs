@@ -17,7 +17,11 @@ use souk_commands::{
 };
 use souk_domain::{AccountId, account::Role};
 use souk_event_log::{EventLog, SqliteLog, sqlite};
-use souk_gateways::sandbox::{SandboxBank, Script};
+use souk_gateways::{
+    PaymentGateway,
+    sandbox::{SandboxBank, Script},
+    stripe::Stripe,
+};
 use souk_http_api::{Api, Parts, Settings, router};
 use souk_local_postgres::{TestDatabase, TestPostgres};
 use souk_projections::{Projections, read_models, search::SearchProjector};
@@ -49,6 +53,11 @@ impl Shop {
     }
 
     pub(crate) async fn with(script: &str, settings: Settings) -> Self {
+        Self::paid_through(None, script, settings).await
+    }
+
+    /// Through Stripe, if one is given.
+    pub(crate) async fn paid_through(stripe: Option<Stripe>, script: &str, settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = TestPostgres::shared().await.database().await;
         let log: Arc<dyn EventLog> =
@@ -59,7 +68,12 @@ impl Shop {
         let bank = SandboxBank::open(&folder.path().join("bank.sqlite"), script, move || now.now()).unwrap();
         let pool = database.pool().await;
         let vault = Vault::open(pool.clone(), MasterKey::new([7; 32])).await.unwrap();
-        let (payments, carrier) = (Arc::new(bank.clone()), Arc::new(bank));
+        let sandbox = stripe.is_none().then(|| bank.clone());
+        let payments: Arc<dyn PaymentGateway> = match &stripe {
+            Some(stripe) => Arc::new(stripe.clone()),
+            None => Arc::new(bank.clone()),
+        };
+        let carrier = Arc::new(bank);
         let market = Arc::new(Market::new(Arc::clone(&log), None, vault, payments, carrier, clock));
         let index = SearchIndex::open(&folder.path().join("search"), souk_search::Config::default()).unwrap();
         let search = SearchProjector::new(Arc::clone(&index));
@@ -76,6 +90,8 @@ impl Shop {
             search: Some(index),
             process: Some(process),
             settings,
+            stripe,
+            sandbox,
         };
         let router = router(Api::start(parts, stop.clone()));
         Self { market, pool, router, stop, _folder: folder, _database: database }
