@@ -446,7 +446,7 @@ pub(crate) fn run() -> ExitCode {
     };
     let result = runtime.block_on(async {
         if command.heeds_signals() {
-            return command.run(config).await;
+            return Box::pin(command.run(config)).await;
         }
         tokio::select! {
             result = command.run(config) => result,
@@ -502,7 +502,7 @@ impl Command {
     async fn run(self, config: Config) -> anyhow::Result<()> {
         match self {
             Self::Serve(_) => serve::run(config).await,
-            Self::Demo { catalog, .. } => demo::run(config, catalog).await,
+            Self::Demo { catalog, .. } => Box::pin(demo::run(config, catalog)).await,
             Self::Import(ImportCommand::Catalog { files, seller }) => {
                 import::catalog::run(config, &files, seller).await
             }
