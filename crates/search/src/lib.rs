@@ -14,6 +14,7 @@ mod availability;
 mod collector;
 mod cursor;
 mod document;
+pub mod evaluation;
 mod facets;
 mod filters;
 mod highlight;
