@@ -1,7 +1,7 @@
 //! The projector of the search index: follows `item-*` and `inventory-*`.
 //!
-//! Items go to the index, with the position in each commit; what can be sold goes to the availability beside it, which
-//! is saved now and then with a position of its own. After a start it goes on from the lower of the two, and applies
+//! Items go to the index, with the position in each commit; what can be sold, and what was, goes to the availability beside
+//! it, which is saved now and then with a position of its own. After a start it goes on from the lower of the two, and applies
 //! each kind of event only above the position of its own kind.
 //!
 //! It needs no PostgreSQL. Everything here may block: it runs on a thread of its own.
@@ -22,7 +22,7 @@ use souk_domain::{
     item::{Item, ItemEvent, ItemState},
 };
 use souk_event_log::{Direction, EventLog, Filter, Position, ReadError, Recorded, Revision, StreamName};
-use souk_search::{IndexWriter, SearchError, SearchIndex};
+use souk_search::{IndexWriter, Quantities, SearchError, SearchIndex, worth};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -124,7 +124,7 @@ struct Session<'a> {
     log: &'a dyn EventLog,
     progress: &'a Progress,
     /// Quantities counted anew by a rebuild, which is shown when it has caught up, in one commit.
-    rebuild: Option<HashMap<Uuid, i64>>,
+    rebuild: Option<Recount>,
     /// Whether the index has ever caught up.
     served: bool,
     /// Everything up to here has been given to the writer and the availability.
@@ -149,7 +149,7 @@ impl<'a> Session<'a> {
         }
         // Before the first commit there is nothing to build beside.
         if ahead || (rebuild && self.served) {
-            self.rebuild = Some(HashMap::new());
+            self.rebuild = Some(Recount::default());
             tracing::info!(name = SearchProjector::NAME, "building the index anew");
             writer.clear()?;
         }
@@ -249,10 +249,10 @@ impl<'a> Session<'a> {
         let first = !self.served;
         // A rebuild from an empty log has no position to be at; it waits for the first event.
         if let Some(seen) = self.seen
-            && let Some(quantities) = self.rebuild.take()
+            && let Some(Recount { quantities, latest }) = self.rebuild.take()
         {
-            for (sku, available) in quantities {
-                self.projector.index.availability().set(sku, available);
+            for (sku, counted) in quantities {
+                self.projector.index.availability().replace(sku, counted, latest);
             }
             self.projector.items_at = self.seen;
             self.projector.stock_at = self.seen;
@@ -296,13 +296,26 @@ impl<'a> Session<'a> {
     }
 
     fn count(&mut self, event: &Recorded) -> Result<(), ApplyError> {
-        let (inventory_event, _) = event::read::<InventoryEvent>(event)?;
+        let (inventory_event, at) = event::read::<InventoryEvent>(event)?;
         let (on_hand, reserved) = stock::change(&inventory_event);
+        let sold = match inventory_event {
+            InventoryEvent::ReservationCommitted(committed) => committed.quantity,
+            _ => 0,
+        };
         let sku: souk_domain::SkuId = event::id(event)?;
+        if let Some(recount) = &mut self.rebuild {
+            let counted = recount.quantities.entry(sku.0).or_default();
+            counted.available += on_hand - reserved;
+            if sold > 0 {
+                counted.sold += f64::from(sold) * worth(at);
+                recount.latest = recount.latest.max(Some(at));
+            }
+            return Ok(());
+        }
         let availability = self.projector.index.availability();
-        match &mut self.rebuild {
-            Some(quantities) => *quantities.entry(sku.0).or_default() += on_hand - reserved,
-            None => availability.set(sku.0, availability.available(sku.0).unwrap_or(0) + on_hand - reserved),
+        availability.set(sku.0, availability.available(sku.0).unwrap_or(0) + on_hand - reserved);
+        if sold > 0 {
+            availability.sell(sku.0, sold, at);
         }
         Ok(())
     }
@@ -360,6 +373,14 @@ impl<'a> Session<'a> {
         };
         self.progress.take_lead(statuses, true);
     }
+}
+
+/// What a rebuild counts beside what is served.
+#[derive(Default)]
+struct Recount {
+    quantities: HashMap<Uuid, Quantities>,
+    /// The latest sale.
+    latest: Option<DateTime<Utc>>,
 }
 
 /// An item folded from its stream.

@@ -5,9 +5,7 @@
 use tantivy::collector::TopDocs;
 use tantivy::indexer::IndexWriterOptions;
 use tantivy::query::{BooleanQuery, DisjunctionMaxQuery, Query as IndexQuery, TermQuery};
-use tantivy::schema::{
-    Field, IndexRecordOption, STORED, Schema, TextFieldIndexing, TextOptions, Value,
-};
+use tantivy::schema::{Field, IndexRecordOption, STORED, Schema, TextFieldIndexing, TextOptions, Value};
 use tantivy::tokenizer::{TextAnalyzer, Token, TokenStream, Tokenizer};
 use tantivy::{Index, TantivyDocument, Term};
 use uuid::Uuid;
@@ -53,7 +51,8 @@ impl Baseline {
         document.add_bytes(self.id, item.item_id.as_bytes());
         let attributes = item.attributes.values().map(String::as_str).collect::<Vec<_>>().join("\n");
         let description = strip_html(&item.description);
-        let texts = [&item.name, &item.sku, item.brand.as_deref().unwrap_or_default(), &*description, &attributes];
+        let texts =
+            [&item.name, &item.sku, item.brand.as_deref().unwrap_or_default(), &*description, &attributes];
         for (field, text) in self.fields.iter().zip(texts) {
             document.add_text(*field, text);
         }

@@ -42,7 +42,8 @@ pub fn products(
     let unreadable = |error| EvaluationError::File { path: shown.clone(), error };
     let file = File::open(path).map_err(unreadable)?;
     let compressed = path.extension().is_some_and(|end| end == "gz");
-    let bytes: Box<dyn Read + Send> = if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    let bytes: Box<dyn Read + Send> =
+        if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     Ok(BufReader::new(bytes).lines().enumerate().map(move |(at, line)| {
         let line = line.map_err(|error| EvaluationError::File { path: shown.clone(), error })?;
         let product: Product = serde_json::from_str(&line).map_err(|error| EvaluationError::Line {
