@@ -378,6 +378,8 @@ pub(crate) enum BenchCommand {
     Reservations(bench::ReservationsArgs),
     /// Appends to the embedded event log, beside what the disk and SQLite can do at all
     Log(bench::LogArgs),
+    /// How good the hits are by what people judged, or how fast they come
+    Search(bench::SearchArgs),
     /// Reads the whole log of the data directory, as it is stored and as typed events
     Replay(bench::ReplayArgs),
 }
@@ -476,6 +478,7 @@ impl Command {
             Self::Bench(BenchCommand::FlashSale(args)) => bench::flash_sale::run(config, args).await,
             Self::Bench(BenchCommand::Reservations(args)) => bench::reservations::run(args).await,
             Self::Bench(BenchCommand::Log(args)) => bench::log::run(args).await,
+            Self::Bench(BenchCommand::Search(args)) => bench::search::run(args).await,
             Self::Bench(BenchCommand::Replay(args)) => bench::replay::run(config, args).await,
         }
     }

@@ -1,6 +1,7 @@
 //! How good the hits are: what people judged against what is found, for Souk and for a baseline to compare it with. Used by
 //! `souk bench search` and by the test that holds the figure; a search has no use for it.
 
+mod bare;
 mod baseline;
 mod judgements;
 mod products;

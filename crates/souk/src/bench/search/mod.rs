@@ -18,7 +18,13 @@ pub(crate) struct SearchArgs {
     #[arg(long, env = "SOUK_BENCH_PRODUCTS", value_name = "FILE")]
     products: Option<PathBuf>,
     /// Measures relevance: lines of query, product id and grade, apart by tabs, below a line of their names
-    #[arg(long, env = "SOUK_BENCH_JUDGEMENTS", value_name = "FILE", requires = "products", conflicts_with = "items")]
+    #[arg(
+        long,
+        env = "SOUK_BENCH_JUDGEMENTS",
+        value_name = "FILE",
+        requires = "products",
+        conflicts_with = "items"
+    )]
     judgements: Option<PathBuf>,
     /// Lists each query as well
     #[arg(long, env = "SOUK_BENCH_QUERIES", requires = "judgements")]
@@ -44,8 +50,10 @@ pub(crate) async fn run(args: SearchArgs) -> anyhow::Result<()> {
     match (&args.judgements, &args.products, args.items) {
         (Some(judgements), Some(products), None) => {
             let (judgements, products) = (judgements.clone(), products.clone());
-            tokio::task::spawn_blocking(move || relevance::run(&judgements, &products, args.queries, args.json))
-                .await?
+            tokio::task::spawn_blocking(move || {
+                relevance::run(&judgements, &products, args.queries, args.json)
+            })
+            .await?
         }
         (None, _, Some(items)) if items > 0 => speed::run(items, &args).await,
         _ => bail!("give --judgements FILE and --products FILE for relevance, or --items N for speed"),

@@ -84,7 +84,11 @@ impl Report {
             println!("{}", serde_json::to_string(self)?);
             return Ok(());
         }
-        println!("{} products, {} queries that something good is known for", grouped(self.products), self.queries);
+        println!(
+            "{} products, {} queries that something good is known for",
+            grouped(self.products),
+            self.queries
+        );
         println!("{}", self.measure);
         println!();
         println!("{:<44}{:>8}", "", "NDCG@10");
