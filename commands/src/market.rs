@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use souk_domain::{
     account::Account, cart::Cart, inventory::Inventory, item::Item, order::Orders, payment::Payment,
-    shipment::Shipment,
+    shipment::Shipment, synonyms::Synonyms,
 };
 use souk_event_log::EventLog;
 use souk_gateways::{Carrier, PaymentGateway};
@@ -26,6 +26,7 @@ pub struct Aggregates {
     pub payments: Category<Payment>,
     pub shipments: Category<Shipment>,
     pub checkouts: Category<Checkout>,
+    pub synonyms: Category<Synonyms>,
 }
 
 impl Aggregates {
@@ -41,7 +42,8 @@ impl Aggregates {
             orders: Category::new(Arc::clone(&shared), passing),
             payments: Category::new(Arc::clone(&shared), passing),
             shipments: Category::new(Arc::clone(&shared), passing),
-            checkouts: Category::new(shared, passing),
+            checkouts: Category::new(Arc::clone(&shared), passing),
+            synonyms: Category::new(shared, 1),
         }
     }
 }

@@ -123,6 +123,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "SOUK_SANDBOX", value_name = "FILE")]
     pub(crate) sandbox: Option<PathBuf>,
 
+    /// Words that mean the same in a search, a rule a line: `tv, television` or `notebook => laptop`. Read again when it changes
+    #[arg(long, env = "SOUK_SYNONYMS", value_name = "FILE")]
+    pub(crate) synonyms: Option<PathBuf>,
+
     /// From checkout until an order is given up, unless it is ready to ship by then
     #[arg(long, env = "SOUK_CHECKOUT_DEADLINE", value_name = "TIME", default_value = "15m", value_parser = duration)]
     pub(crate) checkout_deadline: Duration,

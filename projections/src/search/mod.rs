@@ -1,8 +1,10 @@
-//! The projector of the search index: follows `item-*` and `inventory-*`.
+//! The projector of the search index: follows `item-*`, `inventory-*` and `synonyms-*`.
 //!
 //! Items go to the index, with the position in each commit; what can be sold, and what was, goes to the availability beside
 //! it, which is saved now and then with a position of its own. After a start it goes on from the lower of the two, and applies
 //! each kind of event only above the position of its own kind.
+//!
+//! Synonyms are kept in memory: what the log says of them is read at the start of each session.
 //!
 //! It needs no PostgreSQL. Everything here may block: it runs on a thread of its own.
 
@@ -17,12 +19,13 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use souk_domain::{
-    Decider, ItemId,
+    Decider, ItemId, SynonymsId,
     inventory::{Inventory, InventoryEvent},
     item::{Item, ItemEvent, ItemState},
+    synonyms::{Synonyms, SynonymsEvent},
 };
 use souk_event_log::{Direction, EventLog, Filter, Position, ReadError, Recorded, Revision, StreamName};
-use souk_search::{IndexWriter, Quantities, SearchError, SearchIndex, worth};
+use souk_search::{IndexWriter, Quantities, SearchError, SearchIndex, SynonymSource, worth};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -155,7 +158,8 @@ impl<'a> Session<'a> {
         }
         self.seen = self.start();
         self.tell();
-        let filter = Filter::categories([Item::CATEGORY, Inventory::CATEGORY]);
+        self.read_synonyms().await?;
+        let filter = Filter::categories([Item::CATEGORY, Inventory::CATEGORY, Synonyms::CATEGORY]);
         let mut batches = Batches::begin(self.log, self.seen, filter).await?;
         loop {
             let wake = self.commit_at.into_iter().chain(self.save_at).min();
@@ -280,6 +284,8 @@ impl<'a> Session<'a> {
                 if self.rebuild.is_some() || Some(event.position) > self.projector.items_at {
                     items.entry(event::id(event)?).or_default().push(event);
                 }
+            } else if event.stream.category() == Synonyms::CATEGORY {
+                self.take_synonyms(event)?;
             } else if self.rebuild.is_some() || Some(event.position) > self.projector.stock_at {
                 self.count(event)?;
             }
@@ -291,6 +297,28 @@ impl<'a> Session<'a> {
             let last = events.last().map(|event| event.position);
             self.projector.items_at = self.projector.items_at.max(last);
             self.projector.stock_at = self.projector.stock_at.max(last);
+        }
+        Ok(())
+    }
+
+    /// The newest of the shop's synonyms, which may lie far back.
+    async fn read_synonyms(&self) -> Result<(), Failure> {
+        let stream = StreamName::new(Synonyms::CATEGORY, SynonymsId::SHOP.0);
+        let mut newest = self.log.read_stream(&stream, Revision::MAX, Direction::Backward, 1);
+        if let Some(event) = newest.next().await {
+            let event = event?;
+            self.take_synonyms(&event)?;
+        }
+        Ok(())
+    }
+
+    fn take_synonyms(&self, event: &Recorded) -> Result<(), ApplyError> {
+        let (SynonymsEvent::SynonymsReplaced(replaced), _) = event::read(event)?;
+        if let Err(error) =
+            self.projector.index.set_synonyms(SynonymSource::Admin, &replaced.rules.join("\n"))
+        {
+            // Who set them was told of what cannot be read; these are another version's.
+            tracing::error!(%error, "synonyms not read, those of before stay");
         }
         Ok(())
     }
