@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use souk_domain::{
     account::Account, cart::Cart, inventory::Inventory, item::Item, order::Orders, payment::Payment,
-    shipment::Shipment,
+    shipment::Shipment, synonyms::Synonyms,
 };
 use souk_event_log::EventLog;
 use souk_gateways::{Carrier, PaymentGateway};
@@ -30,6 +30,7 @@ pub struct Aggregates {
     pub payments: Category<Payment>,
     pub shipments: Category<Shipment>,
     pub checkouts: Category<Checkout>,
+    pub synonyms: Category<Synonyms>,
 }
 
 impl Aggregates {
@@ -44,7 +45,8 @@ impl Aggregates {
             orders: Category::new(Arc::clone(&shared), PASSING),
             payments: Category::new(Arc::clone(&shared), PASSING),
             shipments: Category::new(Arc::clone(&shared), PASSING),
-            checkouts: Category::new(shared, PASSING),
+            checkouts: Category::new(Arc::clone(&shared), PASSING),
+            synonyms: Category::new(shared, NonZeroUsize::MIN),
         }
     }
 }

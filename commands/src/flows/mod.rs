@@ -8,6 +8,7 @@ pub mod items;
 pub mod orders;
 pub mod revision;
 pub mod shipments;
+pub mod synonyms;
 
 use souk_event_log::Position;
 

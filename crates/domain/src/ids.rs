@@ -43,6 +43,15 @@ id!(
     SkuId
 );
 
+id!(
+    /// There is one list of synonyms.
+    SynonymsId
+);
+
+impl SynonymsId {
+    pub const SHOP: Self = Self(Uuid::nil());
+}
+
 impl CartId {
     /// The n-th cart of an account; the first has n = 1.
     pub fn nth(account: AccountId, n: u64) -> Self {

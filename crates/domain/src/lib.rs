@@ -17,10 +17,11 @@ pub mod payment;
 pub mod shipment;
 #[doc(hidden)]
 pub mod stored;
+pub mod synonyms;
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use decider::{Decider, DomainEvent, UnreadableEvent};
-pub use ids::{AccountId, CartId, ItemId, OrderId, ShipmentId, Sku, SkuError, SkuId};
+pub use ids::{AccountId, CartId, ItemId, OrderId, ShipmentId, Sku, SkuError, SkuId, SynonymsId};
 pub use money::{Currency, Money, MoneyError};
 pub use personal::Sealed;

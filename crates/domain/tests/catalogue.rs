@@ -11,6 +11,7 @@ use souk_domain::{
     order::Orders,
     payment::Payment,
     shipment::Shipment,
+    synonyms::Synonyms,
     testing::{catalogue, examples, golden},
 };
 
@@ -27,6 +28,7 @@ fn the_event_catalogue_tells_what_the_code_writes() {
     catalogue::check::<Payment>(&page, &examples::payment());
     catalogue::check::<Shipment>(&page, &examples::shipment());
     catalogue::check::<Account>(&page, &examples::account());
+    catalogue::check::<Synonyms>(&page, &examples::synonyms());
 
     let known = [
         Item::CATEGORY,
@@ -36,6 +38,7 @@ fn the_event_catalogue_tells_what_the_code_writes() {
         Payment::CATEGORY,
         Shipment::CATEGORY,
         Account::CATEGORY,
+        Synonyms::CATEGORY,
     ];
     for category in catalogue::parse(&page).keys().map(String::as_str) {
         assert!(

@@ -12,7 +12,7 @@ use souk_commands::{
 };
 use souk_domain::{
     account::AccountError, cart::CartError, inventory::InventoryError, item::ItemError, order::OrderError,
-    shipment::ShipmentError,
+    shipment::ShipmentError, synonyms::SynonymsError,
 };
 use souk_event_log::ReadError;
 use souk_gateways::GatewayError;
@@ -148,6 +148,14 @@ impl From<RegisterError> for Problem {
             RegisterError::AddressTaken => Self::new(Kind::AddressTaken),
             RegisterError::Vault(error) => error.into(),
             RegisterError::Execute(error) => error.into(),
+        }
+    }
+}
+
+impl From<SynonymsError> for Problem {
+    fn from(error: SynonymsError) -> Self {
+        match error {
+            SynonymsError::TooMany | SynonymsError::TooLong => Self::invalid("synonyms", sentence(&error)),
         }
     }
 }

@@ -88,6 +88,8 @@ fn described() -> (Router<Arc<Api>>, Document) {
         .routes(routes!(admin::orders::list))
         .routes(routes!(admin::projections::list))
         .routes(routes!(admin::projections::rebuild))
+        .routes(routes!(admin::synonyms::get))
+        .routes(routes!(admin::synonyms::put))
         .routes(routes!(admin::checkouts::list))
         .routes(routes!(admin::checkouts::retry))
         .routes(routes!(admin::checkouts::settle))

@@ -157,6 +157,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "SOUK_GATEWAY_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) gateway_timeout: Duration,
 
+    /// Words that mean the same in a search, a rule a line: `tv, television` or `notebook => laptop`. Read again when it changes
+    #[arg(long, env = "SOUK_SYNONYMS", value_name = "FILE")]
+    pub(crate) synonyms: Option<PathBuf>,
+
     /// From checkout until an order is given up, unless it is ready to ship by then
     #[arg(long, env = "SOUK_CHECKOUT_DEADLINE", value_name = "TIME", default_value = "15m", value_parser = duration)]
     pub(crate) checkout_deadline: Duration,
@@ -423,6 +427,8 @@ pub(crate) enum BenchCommand {
     Reservations(bench::ReservationsArgs),
     /// Appends to the embedded event log, beside what the disk and SQLite can do at all
     Log(bench::LogArgs),
+    /// How good the hits are by what people judged, or how fast they come
+    Search(bench::SearchArgs),
     /// Reads the whole log of the data directory, as it is stored and as typed events
     Replay(bench::ReplayArgs),
 }
@@ -522,6 +528,7 @@ impl Command {
             Self::Bench(BenchCommand::FlashSale(args)) => bench::flash_sale::run(config, args).await,
             Self::Bench(BenchCommand::Reservations(args)) => bench::reservations::run(args).await,
             Self::Bench(BenchCommand::Log(args)) => bench::log::run(args).await,
+            Self::Bench(BenchCommand::Search(args)) => bench::search::run(args).await,
             Self::Bench(BenchCommand::Replay(args)) => bench::replay::run(config, args).await,
         }
     }

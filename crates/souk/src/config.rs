@@ -38,6 +38,8 @@ pub(crate) struct ServeConfig {
     /// None: the sandbox takes the money.
     pub(crate) stripe: Option<StripeConfig>,
     pub(crate) gateway_timeout: Duration,
+    /// Rules for searches.
+    pub(crate) synonyms: Option<PathBuf>,
     pub(crate) checkout_deadline: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) webhook_timeout: Duration,
@@ -168,6 +170,7 @@ impl Default for ServeConfig {
             sandbox: None,
             stripe: None,
             gateway_timeout: Limits::default().deadline,
+            synonyms: None,
             checkout_deadline: Duration::from_mins(15),
             drain_timeout: Duration::from_secs(10),
             webhook_timeout: Pace::default().timeout,
@@ -236,6 +239,7 @@ impl ServeConfig {
             sandbox: args.sandbox.clone(),
             stripe: stripe(args)?,
             gateway_timeout: args.gateway_timeout,
+            synonyms: args.synonyms.clone().filter(|file| !file.as_os_str().is_empty()),
             checkout_deadline: args.checkout_deadline,
             drain_timeout: args.drain_timeout,
             webhook_timeout: args.webhook_timeout,

@@ -42,6 +42,7 @@ use crate::{
     data_dir::{DataDir, Entry, Lock, Occupant},
     lease,
     progress::Progress,
+    synonyms,
 };
 
 /// Connections for queries and the vault; projectors have their own.
@@ -229,6 +230,9 @@ impl Site {
             index.clone().map(SearchProjector::new),
         );
         let stop = CancellationToken::new();
+        if let (Some(index), Some(file)) = (&index, &self.config.serve.synonyms) {
+            synonyms::follow(Arc::clone(index), file.clone(), stop.clone())?;
+        }
         let process = free(roles.process, "process").then(|| {
             let settings = Settings {
                 deadline: self.config.serve.checkout_deadline,

@@ -30,6 +30,7 @@ use crate::{
         ShipmentCancelled, ShipmentDelivered, ShipmentDispatched, ShipmentEvent, ShipmentReady,
         ShipmentRefused, ShipmentRequested,
     },
+    synonyms::{SynonymsEvent, SynonymsReplaced},
 };
 
 pub const BUYER: AccountId = AccountId(Uuid::from_u128(0xB));
@@ -238,6 +239,12 @@ pub fn shipment() -> Vec<ShipmentEvent> {
             .into(),
         ShipmentDelivered {}.into(),
         ShipmentCancelled {}.into(),
+    ]
+}
+
+pub fn synonyms() -> Vec<SynonymsEvent> {
+    vec![
+        SynonymsReplaced { rules: vec!["tv, television".to_owned(), "notebook => laptop".to_owned()] }.into(),
     ]
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod orders;
 pub(crate) mod replay;
 mod report;
 pub(crate) mod reservations;
+pub(crate) mod search;
 mod target;
 
 pub(crate) use flash_sale::FlashSaleArgs;
@@ -15,3 +16,4 @@ pub(crate) use log::LogArgs;
 pub(crate) use orders::OrdersArgs;
 pub(crate) use replay::ReplayArgs;
 pub(crate) use reservations::ReservationsArgs;
+pub(crate) use search::SearchArgs;

@@ -10,7 +10,7 @@ use anyhow::Context;
 use souk_commands::{Market, checkout::Checkout, clock::Clock};
 use souk_domain::{
     Decider, account::Account, cart::Cart, inventory::Inventory, item::Item, order::Orders, payment::Payment,
-    shipment::Shipment,
+    shipment::Shipment, synonyms::Synonyms,
 };
 use souk_event_log::EventLog;
 use souk_event_server::{Access, Options};
@@ -127,6 +127,7 @@ fn categories() -> BTreeSet<String> {
         Orders::CATEGORY,
         Payment::CATEGORY,
         Shipment::CATEGORY,
+        Synonyms::CATEGORY,
     ];
     categories.into_iter().map(str::to_owned).collect()
 }
