@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use souk_domain::{
-    account::Account, cart::Cart, inventory::Inventory, item::Item, order::Orders, payment::Payment,
-    shipment::Shipment,
+    account::Account, cart::Cart, credit::Credit, inventory::Inventory, item::Item, order::Orders,
+    payment::Payment, pricing::PriceList, promotion::Promotion, shipment::Shipment,
 };
 use souk_event_log::EventLog;
 use souk_gateways::{Carrier, PaymentGateway};
@@ -26,6 +26,8 @@ pub struct Aggregates {
     pub payments: Category<Payment>,
     pub shipments: Category<Shipment>,
     pub checkouts: Category<Checkout>,
+    pub promotions: Category<Promotion>,
+    pub credits: Category<Credit>,
 }
 
 impl Aggregates {
@@ -41,7 +43,9 @@ impl Aggregates {
             orders: Category::new(Arc::clone(&shared), passing),
             payments: Category::new(Arc::clone(&shared), passing),
             shipments: Category::new(Arc::clone(&shared), passing),
-            checkouts: Category::new(shared, passing),
+            checkouts: Category::new(Arc::clone(&shared), passing),
+            promotions: Category::new(Arc::clone(&shared), passing),
+            credits: Category::new(shared, passing),
         }
     }
 }
@@ -53,6 +57,8 @@ pub struct Market {
     pub payments: Arc<dyn PaymentGateway>,
     pub carrier: Arc<dyn Carrier>,
     pub clock: Clock,
+    /// What shipping and tax cost.
+    pub prices: PriceList,
     pub(crate) current_carts: CurrentCarts,
 }
 
@@ -66,6 +72,13 @@ impl Market {
         clock: Clock,
     ) -> Self {
         let aggregates = Aggregates::new(Arc::clone(&log), clock.clone(), snapshots);
-        Self { log, aggregates, vault, payments, carrier, clock, current_carts: CurrentCarts::default() }
+        let (prices, current_carts) = (PriceList::default(), CurrentCarts::default());
+        Self { log, aggregates, vault, payments, carrier, clock, prices, current_carts }
+    }
+
+    /// Charges shipping and tax; without this there are none.
+    #[must_use]
+    pub fn with_prices(self, prices: PriceList) -> Self {
+        Self { prices, ..self }
     }
 }

@@ -194,7 +194,7 @@ async fn a_cancelled_order_says_why_and_what_became_of_the_money() {
     world
         .append(StreamName::new("payment", id), vec![PaymentEvent::from(RefundRequested {}), refunded.into()])
         .await;
-    let position = world.order(id, OrderCancelled { reason: CancelReason::BuyerRequest }).await;
+    let position = world.order(id, OrderCancelled::from(CancelReason::BuyerRequest)).await;
     // A shipment cancelled before it was requested never was; a payment without an order changes nothing.
     let never = souk_domain::ShipmentId { order_id: id, seller_id: offer.seller };
     let cancelled = souk_domain::shipment::ShipmentCancelled {};
@@ -363,7 +363,7 @@ async fn checkouts_are_listed_until_they_end() {
     world.settle(&projections, position).await;
     let resumed = checkouts::checkout(&world.pool, order_id(2)).await.unwrap().unwrap();
     assert_eq!((resumed.parked, resumed.reason), (false, None));
-    let position = world.order(order_id(2), OrderCancelled { reason: CancelReason::Timeout }).await;
+    let position = world.order(order_id(2), OrderCancelled::from(CancelReason::Timeout)).await;
     world.settle(&projections, position).await;
     assert_eq!(checkouts::checkout(&world.pool, order_id(2)).await.unwrap(), None);
     projections.shutdown().await;

@@ -18,8 +18,8 @@ mod settlement;
 use std::time::Duration;
 
 pub use events::{
-    CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutStarted, Effect, Fact,
-    Reservation,
+    CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutStarted, Claim, Effect, Fact,
+    Reservation, Source,
 };
 pub use manager::{ManagerError, ProcessManager, Settings};
 pub use process::{Checkout, CheckoutCommand, Phase, Process};

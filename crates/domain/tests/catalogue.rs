@@ -6,10 +6,12 @@ use souk_domain::{
     Decider,
     account::Account,
     cart::Cart,
+    credit::Credit,
     inventory::Inventory,
     item::Item,
     order::Orders,
     payment::Payment,
+    promotion::Promotion,
     shipment::Shipment,
     testing::{catalogue, examples, golden},
 };
@@ -27,6 +29,8 @@ fn the_event_catalogue_tells_what_the_code_writes() {
     catalogue::check::<Payment>(&page, &examples::payment());
     catalogue::check::<Shipment>(&page, &examples::shipment());
     catalogue::check::<Account>(&page, &examples::account());
+    catalogue::check::<Promotion>(&page, &examples::promotion());
+    catalogue::check::<Credit>(&page, &examples::credit());
 
     let known = [
         Item::CATEGORY,
@@ -36,6 +40,8 @@ fn the_event_catalogue_tells_what_the_code_writes() {
         Payment::CATEGORY,
         Shipment::CATEGORY,
         Account::CATEGORY,
+        Promotion::CATEGORY,
+        Credit::CATEGORY,
     ];
     for category in catalogue::parse(&page).keys().map(String::as_str) {
         assert!(

@@ -123,6 +123,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "SOUK_SANDBOX", value_name = "FILE")]
     pub(crate) sandbox: Option<PathBuf>,
 
+    /// What shipping and tax cost (JSON, see docs/pricing.md); without it neither costs anything
+    #[arg(long, env = "SOUK_PRICING", value_name = "FILE")]
+    pub(crate) pricing: Option<PathBuf>,
+
     /// From checkout until an order is given up, unless it is ready to ship by then
     #[arg(long, env = "SOUK_CHECKOUT_DEADLINE", value_name = "TIME", default_value = "15m", value_parser = duration)]
     pub(crate) checkout_deadline: Duration,

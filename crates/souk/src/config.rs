@@ -1,8 +1,15 @@
 //! What the program was told, checked as a whole before anything is started. Relies on [`crate::cli`] for the parsing of
 //! single values; every error names the field.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
+use souk_domain::pricing::PriceList;
 use souk_event_log::kurrentdb::{Address, AddressError};
 use souk_vault::MasterKey;
 use souk_webhooks::{Pace, Reach};
@@ -34,6 +41,7 @@ pub(crate) struct ServeConfig {
     pub(crate) metrics_listen: SocketAddr,
     pub(crate) roles: Roles,
     pub(crate) sandbox: Option<PathBuf>,
+    pub(crate) prices: PriceList,
     pub(crate) checkout_deadline: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) webhook_timeout: Duration,
@@ -155,6 +163,7 @@ impl Default for ServeConfig {
             metrics_listen: loopback(9090),
             roles: Roles::ALL,
             sandbox: None,
+            prices: PriceList::default(),
             checkout_deadline: Duration::from_mins(15),
             drain_timeout: Duration::from_secs(10),
             webhook_timeout: Pace::default().timeout,
@@ -203,6 +212,8 @@ impl ServeConfig {
         if let Some(file) = args.sandbox.as_ref().filter(|file| !file.is_file()) {
             return Err(ConfigError::new("--sandbox", format!("there is no file {}", file.display())));
         }
+        let given = args.pricing.as_ref().filter(|file| !file.as_os_str().is_empty());
+        let prices = given.map_or_else(|| Ok(PriceList::default()), |file| prices(file))?;
         let event_server = match args.event_server_listen {
             Some(listen) => Some(args.event_server.clone().config(listen, false).check()?),
             None if args.event_server.allow_append => {
@@ -218,6 +229,7 @@ impl ServeConfig {
             metrics_listen: args.metrics_listen,
             roles: Roles::of(&args.roles),
             sandbox: args.sandbox.clone(),
+            prices,
             checkout_deadline: args.checkout_deadline,
             drain_timeout: args.drain_timeout,
             webhook_timeout: args.webhook_timeout,
@@ -226,6 +238,17 @@ impl ServeConfig {
             anchor: args.anchor.clone().map(|target| (target, args.anchor_every)),
         })
     }
+}
+
+fn prices(file: &Path) -> Result<PriceList, ConfigError> {
+    let wrong = |problem: String| ConfigError::new("--pricing", format!("{}: {problem}", file.display()));
+    let text = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    let mut json = serde_json::Deserializer::from_slice(&text);
+    let prices: PriceList = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| wrong(format!("{}: {}", error.path(), error.inner())))?;
+    json.end().map_err(|error| wrong(error.to_string()))?;
+    prices.check().map_err(|error| wrong(error.to_string()))?;
+    Ok(prices)
 }
 
 fn database(url: &str) -> Result<PgConnectOptions, ConfigError> {
@@ -295,6 +318,31 @@ mod tests {
         for (arguments, field) in cases {
             assert_eq!(config(arguments).expect_err("wrong").field, *field, "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn a_wrong_price_names_its_field() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().to_str().expect("a path").to_owned();
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            config(&["--pricing", &path])
+        };
+        for (text, field) in [
+            (r#"{"tax": {"GB": "a fifth"}}"#, "tax.GB"),
+            (r#"{"tax": {"GB": 20000}}"#, "tax.GB"),
+            (r#"{"shipping": {"USD": {"GB": {"flat": 1, "freeAbowe": 2}}}}"#, "shipping.USD.GB"),
+            (r#"{"shipping": {"USD": {"GB": {"flat": -1}}}}"#, "shipping.USD.GB.flat"),
+            ("{} {}", "trailing"),
+        ] {
+            let error = read(text).expect_err("wrong");
+            assert_eq!(error.field, "--pricing");
+            assert!(error.problem.contains(field), "{text}: {error}");
+        }
+        let prices = read(r#"{"tax": {"GB": 2000}}"#).expect("right").serve.prices;
+        assert_eq!(prices.tax["GB"], 2000);
+        let missing = config(&["--pricing", "no/such/file.json"]).expect_err("wrong");
+        assert_eq!(missing.field, "--pricing");
     }
 
     #[test]

@@ -158,14 +158,15 @@ impl Site {
             Ok((bank, Snapshots::open(&snapshots)?))
         })
         .await??;
-        Ok(Arc::new(Market::new(
+        let market = Market::new(
             Arc::clone(&self.log),
             Some(snapshots),
             vault,
             Arc::new(Measured::new("payment", bank.clone())),
             Arc::new(Measured::new("carrier", bank)),
             clock,
-        )))
+        );
+        Ok(Arc::new(market.with_prices(self.config.serve.prices.clone())))
     }
 
     /// Starts those of the roles that no server beside has already.

@@ -188,7 +188,7 @@ impl World {
                 let released = ReservationReleased { order_id: id, quantity: 1 };
                 self.stock(offer.sku_id(), vec![released.into()]).await;
             }
-            return self.order(id, OrderCancelled { reason: CancelReason::PaymentDeclined }).await;
+            return self.order(id, OrderCancelled::from(CancelReason::PaymentDeclined)).await;
         }
         let completed = PaymentCompleted { amount: total, charge_id: "ch_1".into() };
         self.append(payment, vec![PaymentEvent::from(completed)]).await;
@@ -343,6 +343,7 @@ pub(crate) fn placed(buyer: AccountId, lines: Vec<OrderLine>) -> OrderPlaced {
         cart_id: CartId::nth(buyer, 1),
         total: souk_domain::order::total(&lines).unwrap().unwrap(),
         lines,
+        charges: souk_domain::pricing::Charges::default(),
         payment: card(),
         ship_to: ship_to(buyer),
     }
