@@ -409,7 +409,7 @@ async fn a_rebuild_gives_the_same_while_the_old_one_answers() {
         .fetch_all(&world.pool)
         .await
         .unwrap();
-    assert_eq!(generations, [2; 6]);
+    assert_eq!(generations, [2; 7]);
     let unknown = projections.rebuild("nonsense").await;
     assert!(matches!(unknown, Err(RebuildError::Unknown(_))), "{unknown:?}");
     projections.shutdown().await;
@@ -417,7 +417,7 @@ async fn a_rebuild_gives_the_same_while_the_old_one_answers() {
         .fetch_one(&world.pool)
         .await
         .unwrap();
-    assert_eq!(schemas, 6, "old generations are gone");
+    assert_eq!(schemas, 7, "old generations are gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -431,7 +431,7 @@ async fn of_two_processes_one_writes_and_both_can_ask() {
     for asked in [&two, &only_asks] {
         asked.wait_for("orders", position, PATIENCE).await.unwrap();
         assert_eq!(asked.wait_for("orders", position + 1, Duration::from_millis(50)).await, Err(Timeout));
-        assert_eq!(asked.status().await.len(), 6);
+        assert_eq!(asked.status().await.len(), 7);
     }
     // A request from elsewhere reaches the one that writes.
     only_asks.rebuild_and_wait("stock", |_| ()).await.unwrap();

@@ -66,8 +66,8 @@ pub enum CheckoutFlowError {
     MixedCurrencies,
     #[error("the cart costs {total} now")]
     AmountChanged { total: Money },
-    #[error("{0}")]
-    Coupon(CouponRefusal),
+    #[error(transparent)]
+    Coupon(#[from] CouponRefusal),
     #[error(transparent)]
     GiftCard(#[from] GiftCardRefusal),
     #[error(transparent)]

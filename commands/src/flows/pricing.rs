@@ -2,11 +2,11 @@
 //! credit is still there is looked at here, so that a buyer hears of it at once; its own stream decides, later.
 
 use souk_domain::{
-    AccountId, CartId, CreditId, Money, PromotionId, Sku,
+    AccountId, CartId, CreditId, Money, PromotionId,
     cart::{CartError, CartState},
     credit::{CreditKind, CreditState},
     pricing::{Basket, Coupon, Priced, PricingError},
-    promotion::{CouponRefusal, PromotionState},
+    promotion::PromotionState,
 };
 
 use super::{
@@ -100,8 +100,7 @@ pub(super) async fn price(
 
 fn goods(view: &CartView) -> Result<Money, CheckoutFlowError> {
     if let Some(line) = view.lines.iter().find(|line| line.withdrawn) {
-        let sku: Sku = line.sku.clone();
-        return Err(CheckoutFlowError::Withdrawn(sku));
+        return Err(CheckoutFlowError::Withdrawn(line.sku.clone()));
     }
     if view.lines.is_empty() {
         return Err(CheckoutFlowError::EmptyCart);
@@ -127,8 +126,8 @@ async fn left_on_card(market: &Market, id: CreditId, goods: Money) -> Result<i64
     }
 }
 
-/// Which field of the request a refusal is about.
 impl CheckoutFlowError {
+    /// Which field of the request a refusal of the price is about.
     pub fn field(&self) -> Option<&'static str> {
         match self {
             Self::Coupon(_) | Self::Pricing(PricingError::NothingToTakeOff) => Some("couponCode"),
@@ -139,11 +138,5 @@ impl CheckoutFlowError {
             Self::Pricing(PricingError::TooLarge) => Some("cartId"),
             _ => None,
         }
-    }
-}
-
-impl From<CouponRefusal> for CheckoutFlowError {
-    fn from(refusal: CouponRefusal) -> Self {
-        Self::Coupon(refusal)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::support::{PRICE, Shop, buyer, card, context, good_card, usd};
 use futures::future::join_all;
 use souk_commands::flows::{
     self,
@@ -16,7 +17,6 @@ use souk_domain::{
     promotion::{CouponRefusal, PromotionCommand, PromotionCreated, PromotionState},
     testing::examples::cents,
 };
-use crate::support::{PRICE, Shop, buyer, card, context, good_card, usd};
 
 const COMPLETED: (OrderStatus, Option<CancelReason>) = (OrderStatus::Completed, None);
 const LIST: &str = r#"{

@@ -89,6 +89,7 @@ pub struct CartState {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "every cart is checked out in the end: no box for that")]
 pub enum CartCommand {
     /// Sets quantities, which are absolute; 0 takes the line out. Of two for the same SKU the last one counts. Opens
     /// the cart if need be.

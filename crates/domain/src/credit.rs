@@ -237,8 +237,10 @@ impl Decider for Credit {
     ) -> Result<Vec<CreditEvent>, CreditError> {
         match command {
             CreditCommand::Issue { .. } if state.opened.is_some() => Ok(vec![]),
-            CreditCommand::Issue { amount, reason } => grant(state, None, *amount, reason),
-            CreditCommand::Grant { owner, amount, reason } => grant(state, Some(*owner), *amount, reason),
+            CreditCommand::Issue { amount, reason } => grant(state, None, *amount, reason.clone()),
+            CreditCommand::Grant { owner, amount, reason } => {
+                grant(state, Some(*owner), *amount, reason.clone())
+            }
             CreditCommand::Hold { order_id, amount } => Ok(hold(state, *order_id, *amount)),
             CreditCommand::Release { order_id } => {
                 match (state.open.get(order_id), state.ending(*order_id)) {
@@ -258,7 +260,7 @@ impl Decider for Credit {
                 (None, _) => Err(CreditError::NotHeld(*order_id)),
             },
             CreditCommand::Return { order_id, refund_key, amount, reason } => {
-                give_back(state, *order_id, *refund_key, *amount, reason)
+                give_back(state, *order_id, *refund_key, *amount, reason.clone())
             }
         }
     }
@@ -268,9 +270,9 @@ fn grant(
     state: &CreditState,
     owner: Option<AccountId>,
     amount: Money,
-    reason: &Option<String>,
+    reason: Option<String>,
 ) -> Result<Vec<CreditEvent>, CreditError> {
-    let granted = CreditGranted { amount, reason: reason.clone() };
+    let granted = CreditGranted { amount, reason };
     if amount.amount <= 0 {
         return Err(CreditError::NotPositive);
     }
@@ -306,7 +308,7 @@ fn give_back(
     order_id: OrderId,
     refund_key: Uuid,
     amount: Money,
-    reason: &Option<String>,
+    reason: Option<String>,
 ) -> Result<Vec<CreditEvent>, CreditError> {
     let opened = state.opened.as_ref().ok_or(CreditError::NotFound)?;
     if state.spent.get(&order_id).is_some_and(|spent| spent.returned.contains_key(&refund_key)) {
@@ -317,6 +319,6 @@ fn give_back(
         _ if amount.currency != opened.currency => Err(CreditError::Currency),
         ..=0 => Err(CreditError::NotPositive),
         wanted if wanted > left => Err(CreditError::MoreThanSpent { left }),
-        _ => Ok(vec![CreditReturned { order_id, refund_key, amount, reason: reason.clone() }.into()]),
+        _ => Ok(vec![CreditReturned { order_id, refund_key, amount, reason }.into()]),
     }
 }

@@ -192,6 +192,7 @@ impl Decider for Orders {
     type Error = OrderError;
 
     const CATEGORY: &'static str = "order";
+    const STATE_VERSION: u32 = 2;
 
     fn evolve(state: OrderState, event: &OrderEvent) -> OrderState {
         if let OrderEvent::OrderPlaced(placed) = event {

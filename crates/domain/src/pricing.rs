@@ -56,12 +56,12 @@ impl Charges {
     /// What the goods come to with everything; `None` if a part is negative, in another currency, or takes off more than
     /// there is.
     pub fn total(&self, goods: Money) -> Option<Money> {
-        let discounts = self.sum(goods, self.discounts.iter().map(|discount| discount.amount))?;
-        let shipping = self.sum(goods, self.shipping)?;
-        let tax = self.sum(goods, self.tax)?;
+        let discounts = sum(goods, self.discounts.iter().map(|discount| discount.amount))?;
+        let shipping = sum(goods, self.shipping)?;
+        let tax = sum(goods, self.tax)?;
         let taxed = goods.amount.checked_add(shipping)?.checked_sub(discounts).filter(|base| *base >= 0)?;
         let total = taxed.checked_add(tax)?;
-        let credits = self.sum(goods, self.credits.iter().map(|credit| credit.amount))?;
+        let credits = sum(goods, self.credits.iter().map(|credit| credit.amount))?;
         (credits <= total).then(|| goods.with(total))
     }
 
@@ -69,13 +69,6 @@ impl Charges {
     pub fn due(&self, total: Money) -> Money {
         let credits = self.credits.iter().fold(0_i64, |sum, credit| sum.saturating_add(credit.amount.amount));
         total.with(total.amount.saturating_sub(credits))
-    }
-
-    fn sum(&self, like: Money, parts: impl IntoIterator<Item = Money>) -> Option<i64> {
-        parts.into_iter().try_fold(0_i64, |sum, part| {
-            let fits = part.currency == like.currency && part.amount >= 0;
-            sum.checked_add(part.amount).filter(|_| fits)
-        })
     }
 }
 
@@ -283,6 +276,14 @@ impl ShippingRate {
         }
         Ok(())
     }
+}
+
+/// `None` if one of them is negative, or in another currency.
+fn sum(like: Money, parts: impl IntoIterator<Item = Money>) -> Option<i64> {
+    parts.into_iter().try_fold(0_i64, |sum, part| {
+        let fits = part.currency == like.currency && part.amount >= 0;
+        sum.checked_add(part.amount).filter(|_| fits)
+    })
 }
 
 fn check_country(field: &str, country: &str) -> Result<(), PriceListError> {

@@ -255,7 +255,7 @@ impl World {
         .fetch_all(&self.pool)
         .await
         .unwrap();
-        assert_eq!(views.len(), 10, "{views:?}");
+        assert_eq!(views.len(), 12, "{views:?}");
         let mut rows = Vec::new();
         for view in views {
             let sql = format!("SELECT '{view} ' || t::text FROM views.{view} t ORDER BY 1");

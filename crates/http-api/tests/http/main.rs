@@ -8,4 +8,5 @@ mod consumers;
 mod operators;
 mod orders;
 mod past;
+mod pricing;
 mod support;

@@ -15,7 +15,7 @@ use souk_commands::{
     clock::{Clock, fresh_id},
     flows::accounts::{self, Registration},
 };
-use souk_domain::{AccountId, account::Role};
+use souk_domain::{AccountId, account::Role, pricing::PriceList};
 use souk_event_log::{EventLog, SqliteLog, sqlite};
 use souk_gateways::sandbox::{SandboxBank, Script};
 use souk_http_api::{Api, Parts, Settings, router};
@@ -48,7 +48,17 @@ impl Shop {
         Self::with(script, Settings::default()).await
     }
 
+    /// Where shipping and tax cost something.
+    pub(crate) async fn priced(prices: Value) -> Self {
+        let prices = serde_json::from_value(prices).unwrap();
+        Self::built("{}", Settings::default(), prices).await
+    }
+
     pub(crate) async fn with(script: &str, settings: Settings) -> Self {
+        Self::built(script, settings, PriceList::default()).await
+    }
+
+    async fn built(script: &str, settings: Settings, prices: PriceList) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = TestPostgres::shared().await.database().await;
         let log: Arc<dyn EventLog> =
@@ -60,7 +70,8 @@ impl Shop {
         let pool = database.pool().await;
         let vault = Vault::open(pool.clone(), MasterKey::new([7; 32])).await.unwrap();
         let (payments, carrier) = (Arc::new(bank.clone()), Arc::new(bank));
-        let market = Arc::new(Market::new(Arc::clone(&log), None, vault, payments, carrier, clock));
+        let market = Market::new(Arc::clone(&log), None, vault, payments, carrier, clock);
+        let market = Arc::new(market.with_prices(prices));
         let index = SearchIndex::open(&folder.path().join("search"), souk_search::Config::default()).unwrap();
         let search = SearchProjector::new(Arc::clone(&index));
         let projections = Projections::start(log, database.options(), read_models(), Some(search));
