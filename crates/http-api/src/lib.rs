@@ -37,7 +37,9 @@ mod validation;
 use std::{future::Future, sync::Arc};
 
 use axum::{Router, extract::DefaultBodyLimit, middleware};
+use chrono::{DateTime, Utc};
 use souk_commands::{Market, checkout::ProcessManager};
+use souk_domain::{AccountId, account::Role};
 use souk_projections::Projections;
 use souk_search::SearchIndex;
 use souk_webhooks::Reach;
@@ -56,6 +58,20 @@ use crate::{
     observe::InFlight,
     problem::{Kind, Problem},
 };
+
+/// An access token as logging in makes one, for a benchmark whose buyers are more than passwords could be hashed for.
+///
+/// # Errors
+///
+/// If the token cannot be signed, which a key of any length can.
+pub fn access_token(
+    signing_key: &[u8],
+    account: AccountId,
+    roles: impl IntoIterator<Item = Role>,
+    now: DateTime<Utc>,
+) -> Result<String, jsonwebtoken::errors::Error> {
+    Tokens::new(signing_key).issue(account, roles, now)
+}
 
 /// The largest body taken, in bytes.
 const BODY_LIMIT: usize = 1 << 20;

@@ -376,6 +376,10 @@ pub(crate) enum ViewsCommand {
 pub(crate) enum BenchCommand {
     /// Buyers who fill a cart, check out, and wait until the order is completed
     Orders(bench::OrdersArgs),
+    /// Far more checkouts at once than there are units of one item
+    FlashSale(bench::FlashSaleArgs),
+    /// Reservations of one SKU, at the executor
+    Reservations(bench::ReservationsArgs),
     /// Appends to the embedded event log, beside what the disk and SQLite can do at all
     Log(bench::LogArgs),
     /// Reads the whole log of the data directory, as it is stored and as typed events
@@ -473,6 +477,8 @@ impl Command {
             Self::Restore { from, keep_vault } => backup::restore(config, from, keep_vault).await,
             Self::Views(command) => views::run(config, command).await,
             Self::Bench(BenchCommand::Orders(args)) => bench::orders::run(config, args).await,
+            Self::Bench(BenchCommand::FlashSale(args)) => bench::flash_sale::run(config, args).await,
+            Self::Bench(BenchCommand::Reservations(args)) => bench::reservations::run(args).await,
             Self::Bench(BenchCommand::Log(args)) => bench::log::run(args).await,
             Self::Bench(BenchCommand::Replay(args)) => bench::replay::run(config, args).await,
         }

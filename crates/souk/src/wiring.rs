@@ -141,14 +141,18 @@ impl Site {
         self.lock.as_mut().map_or(Ok(()), |lock| lock.write(occupant))
     }
 
-    /// The command side. One per process.
-    pub(crate) async fn market(&self, script: Script) -> anyhow::Result<Arc<Market>> {
-        let clock = Clock::system();
+    pub(crate) async fn vault(&self) -> anyhow::Result<Vault> {
         let master_key = match &self.config.master_key {
             Some(key) => key.clone(),
             None => MasterKey::load_or_create(&self.data.master_key())?,
         };
-        let vault = Vault::open(self.pool.clone(), master_key).await.context("the vault")?;
+        Vault::open(self.pool.clone(), master_key).await.context("the vault")
+    }
+
+    /// The command side. One per process.
+    pub(crate) async fn market(&self, script: Script) -> anyhow::Result<Arc<Market>> {
+        let clock = Clock::system();
+        let vault = self.vault().await?;
         let bank = self.config.sandbox_bank.clone().unwrap_or_else(|| self.data.bank());
         let snapshots = self.data.snapshots();
         let now = clock.clone();
