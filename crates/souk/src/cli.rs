@@ -404,11 +404,13 @@ pub(crate) fn run() -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
-        if command.heeds_signals() {
-            return command.run(config).await;
+        let heeds_signals = command.heeds_signals();
+        let running = Box::pin(command.run(config));
+        if heeds_signals {
+            return running.await;
         }
         tokio::select! {
-            result = command.run(config) => result,
+            result = running => result,
             // What is dropped here ends what it had started: a private PostgreSQL, the server of a benchmark.
             interrupted = serve::signalled() => interrupted.and_then(|()| anyhow::bail!("interrupted")),
         }
