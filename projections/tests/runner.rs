@@ -15,6 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::json;
+use souk_domain::{PromotionId, promotion::PromotionEvent, testing::examples::promotion_created};
 use souk_event_log::{Filter, Recorded, StreamName};
 use souk_projections::{
     Projections, Projector, ProjectorState, ProjectorStatus, Timeout, orders, read_models,
@@ -54,6 +55,9 @@ async fn views_dropped_under_a_running_projector_come_back() {
     let position =
         world.buy(order_id(999), account(999), &[&Offer::nth(0)], Ending::Paying).await.max(position);
     let position = world.list(&Offer::nth(20)).await.max(position);
+    let promotion = StreamName::new("promotion", PromotionId::of_code("SPRING"));
+    let created = PromotionEvent::from(promotion_created());
+    let position = world.append(promotion, vec![created]).await.max(position);
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !all_at(&projections, position).await {
         assert!(tokio::time::Instant::now() < deadline, "{:#?}", projections.status().await);
