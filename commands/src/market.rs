@@ -1,6 +1,6 @@
 //! What the flows work with: the aggregates, the vault, and the gateways to the outside.
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use souk_domain::{
     account::Account, cart::Cart, credit::Credit, inventory::Inventory, item::Item, order::Orders,
@@ -16,6 +16,10 @@ use crate::{
     executor::{Category, Shared, Snapshots},
     flows::carts::CurrentCarts,
 };
+
+/// Streams of a category that are kept in memory.
+const LONG_LIVED: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
+const PASSING: NonZeroUsize = NonZeroUsize::new(4_000).unwrap();
 
 pub struct Aggregates {
     pub accounts: Category<Account>,
@@ -34,18 +38,17 @@ impl Aggregates {
     /// Keeps in memory what is asked for again and again (goods), and of what passes by (orders) the latest.
     pub fn new(log: Arc<dyn EventLog>, clock: Clock, snapshots: Option<Snapshots>) -> Self {
         let shared = Arc::new(Shared { log, clock, snapshots });
-        let (long_lived, passing) = (20_000, 4_000);
         Self {
-            accounts: Category::new(Arc::clone(&shared), passing),
-            items: Category::new(Arc::clone(&shared), long_lived),
-            inventory: Category::new(Arc::clone(&shared), long_lived),
-            carts: Category::new(Arc::clone(&shared), passing),
-            orders: Category::new(Arc::clone(&shared), passing),
-            payments: Category::new(Arc::clone(&shared), passing),
-            shipments: Category::new(Arc::clone(&shared), passing),
-            checkouts: Category::new(Arc::clone(&shared), passing),
-            promotions: Category::new(Arc::clone(&shared), passing),
-            credits: Category::new(shared, passing),
+            accounts: Category::new(Arc::clone(&shared), PASSING),
+            items: Category::new(Arc::clone(&shared), LONG_LIVED),
+            inventory: Category::new(Arc::clone(&shared), LONG_LIVED),
+            carts: Category::new(Arc::clone(&shared), PASSING),
+            orders: Category::new(Arc::clone(&shared), PASSING),
+            payments: Category::new(Arc::clone(&shared), PASSING),
+            shipments: Category::new(Arc::clone(&shared), PASSING),
+            checkouts: Category::new(Arc::clone(&shared), PASSING),
+            promotions: Category::new(Arc::clone(&shared), PASSING),
+            credits: Category::new(shared, PASSING),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use chrono::DateTime;
 use souk_commands::checkout::{
-    Checkout, CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutStarted, Claim,
-    Effect, Fact, Reservation, Source,
+    ByHand, Checkout, CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutSettled,
+    CheckoutStarted, Claim, Effect, Fact, Reservation, Source,
 };
 use souk_domain::{
     CartId, CreditId,
@@ -38,8 +38,14 @@ fn examples() -> Vec<CheckoutEvent> {
             decided: vec![Effect::MarkStockReserved, Effect::RequestPayment],
         }
         .into(),
-        CheckoutParked { effect: reserve, reason: "no answer".into() }.into(),
+        CheckoutParked { effect: reserve, reason: "no answer".into(), attempts: 12 }.into(),
         CheckoutResumed {}.into(),
+        CheckoutSettled {
+            effect: Effect::Refund,
+            outcome: ByHand::Done,
+            reason: "paid back by bank transfer 4711".into(),
+        }
+        .into(),
     ]
 }
 

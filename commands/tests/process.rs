@@ -2,8 +2,8 @@
 
 use chrono::DateTime;
 use souk_commands::checkout::{
-    Checkout, CheckoutAdvanced, CheckoutCommand, CheckoutEvent, CheckoutStarted, Claim, Effect, Fact,
-    Process, Reservation, Source,
+    ByHand, Checkout, CheckoutAdvanced, CheckoutCommand, CheckoutError, CheckoutEvent, CheckoutParked,
+    CheckoutResumed, CheckoutSettled, CheckoutStarted, Claim, Effect, Fact, Process, Reservation, Source,
 };
 use souk_domain::{
     AccountId, CartId, CreditId, PromotionId, SkuId,
@@ -302,41 +302,92 @@ fn facts_that_come_together_are_recorded_together() {
     .into()]);
 }
 
-#[test]
-fn a_parked_checkout_says_why_until_it_is_resumed() {
-    let park = CheckoutCommand::Park { effect: Effect::Refund, reason: "the gateway is gone".into() };
-    let parked =
-        Story::simple().reserved().0.when(park.clone()).then([souk_commands::checkout::CheckoutParked {
-            effect: Effect::Refund,
-            reason: "the gateway is gone".into(),
-        }
-        .into()]);
-    let reason = |process: &Process| process.parked.as_ref().map(|parked| parked.reason.clone());
-    assert_eq!(parked.state().as_ref().and_then(reason).as_deref(), Some("the gateway is gone"));
-    let resumed = parked
+/// Parks it for the effect, which must be what the checkout waits for.
+#[track_caller]
+fn parked(story: Story, effect: Effect) -> Given<Checkout> {
+    assert!(story.0.state().as_ref().unwrap().outstanding().contains(&effect));
+    let (reason, attempts) = ("the bank is closed".to_owned(), 12);
+    let park = CheckoutCommand::Park { effect: effect.clone(), reason: reason.clone(), attempts };
+    story
+        .0
+        .when(park.clone())
+        .then([CheckoutParked { effect, reason, attempts }.into()])
         .when(park)
         .then_nothing()
-        .when(CheckoutCommand::Resume)
-        .then([souk_commands::checkout::CheckoutResumed {}.into()]);
+}
+
+fn settle(outcome: ByHand) -> CheckoutCommand {
+    CheckoutCommand::Settle { outcome, reason: "by bank transfer".into() }
+}
+
+fn settled(effect: Effect, outcome: ByHand) -> [CheckoutEvent; 1] {
+    [CheckoutSettled { effect, outcome, reason: "by bank transfer".into() }.into()]
+}
+
+/// Charged or not, and cancelled meanwhile.
+fn given_up(charged: bool) -> Story {
+    let story = Story::simple().reserved();
+    let story = if charged {
+        story.then(Fact::PaymentCompleted, [Effect::MarkPaid, Effect::RequestShipment { seller_id: SELLER }])
+    } else {
+        story
+    };
+    let cancelled_shipment = charged.then_some(Effect::CancelShipment { seller_id: SELLER });
+    let undo = [Effect::Release { sku_id: mug() }, Effect::Refund].into_iter().chain(cancelled_shipment);
+    story.then(Fact::CancellationRequested, undo).then(Fact::ReservationReleased { sku_id: mug() }, [])
+}
+
+#[test]
+fn a_parked_checkout_says_why_until_it_is_resumed() {
+    let parked = parked(Story::simple().reserved(), Effect::RequestPayment);
+    let reason = |process: &Process| process.parked.as_ref().map(|parked| parked.reason.clone());
+    assert_eq!(parked.state().as_ref().and_then(reason).as_deref(), Some("the bank is closed"));
+    let resumed = parked.when(CheckoutCommand::Resume).then([CheckoutResumed {}.into()]);
     assert_eq!(resumed.state().as_ref().unwrap().parked, None);
     resumed.when(CheckoutCommand::Resume).then_nothing();
 }
 
 #[test]
 fn what_is_done_after_all_is_parked_no_longer() {
-    let story = Story::simple().0;
-    let effect = story.state().as_ref().unwrap().outstanding().pop().unwrap();
-    let reason = "the log is gone".to_owned();
-    let command = CheckoutCommand::Park { effect: effect.clone(), reason: reason.clone() };
-    let parked =
-        story.when(command).then([souk_commands::checkout::CheckoutParked { effect, reason }.into()]);
+    let parked = parked(Story::simple(), Effect::Reserve { sku_id: mug(), quantity: 1 });
     let reserved = vec![Fact::StockReserved { sku_id: mug() }];
-    let done = parked.when(CheckoutCommand::Learn(reserved.clone())).then([CheckoutAdvanced {
-        learnt: reserved,
-        decided: vec![Effect::MarkStockReserved, Effect::RequestPayment],
-    }
-    .into()]);
+    let decided = vec![Effect::MarkStockReserved, Effect::RequestPayment];
+    let advanced = CheckoutAdvanced { learnt: reserved.clone(), decided };
+    let done =
+        parked.when(CheckoutCommand::Learn(reserved)).then([advanced.into(), CheckoutResumed {}.into()]);
     assert_eq!(done.state().as_ref().unwrap().parked, None);
+}
+
+#[test]
+fn a_refund_that_was_paid_by_hand_is_recorded_and_the_order_cancelled() {
+    for outcome in [ByHand::Done, ByHand::NotNeeded] {
+        let story = parked(given_up(false), Effect::Refund).when(settle(outcome));
+        let story = Story(story.then(settled(Effect::Refund, outcome)));
+        let story = story.waits_for([Effect::RecordByHand { of: Box::new(Effect::Refund), outcome }]);
+        // Said again it is the same; said otherwise there is nothing left to say.
+        let other = if outcome == ByHand::Done { ByHand::NotNeeded } else { ByHand::Done };
+        let story = story.0.when(settle(outcome)).then_nothing();
+        let story = story.when(settle(other)).then_refused(CheckoutError::NotParked);
+        Story(story).then(Fact::PaymentRefunded, cancelled(CancelReason::BuyerRequest));
+    }
+}
+
+#[test]
+fn money_that_was_taken_has_to_go_back() {
+    let story = parked(given_up(true), Effect::Refund);
+    let story = story.when(settle(ByHand::NotNeeded)).then_refused(CheckoutError::WasCharged);
+    story.when(settle(ByHand::Done)).then(settled(Effect::Refund, ByHand::Done));
+}
+
+#[test]
+fn by_hand_is_settled_what_others_can_do_and_only_while_it_is_parked() {
+    Story::simple().reserved().0.when(settle(ByHand::Done)).then_refused(CheckoutError::NotParked);
+    Given::<Checkout>::nothing().when(settle(ByHand::Done)).then_refused(CheckoutError::NotFound);
+    let payment = parked(Story::simple().reserved(), Effect::RequestPayment);
+    payment.when(settle(ByHand::Done)).then_refused(CheckoutError::NotByHand);
+    let shipment = Effect::CancelShipment { seller_id: SELLER };
+    let story = parked(given_up(true), shipment.clone());
+    story.when(settle(ByHand::NotNeeded)).then(settled(shipment, ByHand::NotNeeded));
 }
 
 #[test]

@@ -395,7 +395,7 @@ async fn checkouts_are_listed_until_they_end() {
     world.buy(order_id(1), account(100), &[&offer], Ending::Completed).await;
     let position = world.buy(order_id(2), account(100), &[&offer], Ending::Paying).await;
     world.settle(&projections, position).await;
-    let parked = json!({ "effect": { "effect": "requestPayment" }, "reason": "the gateway is on fire" });
+    let parked = json!({ "effect": { "effect": "requestPayment" }, "reason": "the gateway is on fire", "attempts": 12 });
     world.checkout(order_id(2), "CheckoutParked", parked).await;
     // Said after the end: the checkout does not come back.
     let late = json!({ "learnt": [], "decided": [] });
@@ -418,6 +418,15 @@ async fn checkouts_are_listed_until_they_end() {
     world.settle(&projections, position).await;
     let resumed = checkouts::checkout(&world.pool, order_id(2)).await.unwrap().unwrap();
     assert_eq!((resumed.parked, resumed.reason), (false, None));
+    assert_eq!(resumed.story[2].attempts, Some(12));
+    let settled =
+        json!({ "effect": { "effect": "refund" }, "outcome": "done", "reason": "by bank transfer" });
+    let position = world.checkout(order_id(2), "CheckoutSettled", settled).await;
+    world.settle(&projections, position).await;
+    let settled = checkouts::checkout(&world.pool, order_id(2)).await.unwrap().unwrap();
+    let step = settled.story.last().unwrap();
+    assert_eq!((settled.parked, step.outcome.as_deref()), (false, Some("done")));
+    assert_eq!(step.reason.as_deref(), Some("by bank transfer"));
     let position = world.order(order_id(2), OrderCancelled::from(CancelReason::Timeout)).await;
     world.settle(&projections, position).await;
     assert_eq!(checkouts::checkout(&world.pool, order_id(2)).await.unwrap(), None);

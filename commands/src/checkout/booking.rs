@@ -45,7 +45,9 @@ pub(super) async fn book(
             Ok(_) => Ok(()),
             // Cancelled while the carrier was asked.
             Err(ExecuteError::Refused(ShipmentError::OutOfOrder(_))) => {
-                cancel(market, shipment).await;
+                if let Err(error) = market.carrier.cancel(key(shipment)).await {
+                    tracing::warn!(%shipment, %error, "the carrier was not told again of a booking that came too late");
+                }
                 Ok(())
             }
             Err(error) => Err(error),
@@ -53,13 +55,6 @@ pub(super) async fn book(
     }
 }
 
-/// Tells the carrier that nothing will be sent. The shipment is cancelled in any case, so a failure is only logged.
-pub(super) async fn cancel(market: &Market, shipment: ShipmentId) {
-    if let Err(error) = market.carrier.cancel(key(shipment)).await {
-        tracing::warn!(%shipment, %error, "the carrier was not told of a cancelled booking");
-    }
-}
-
-fn key(shipment: ShipmentId) -> Uuid {
+pub(super) fn key(shipment: ShipmentId) -> Uuid {
     Uuid::new_v5(&shipment.order_id.0, format!("booking/{}", shipment.seller_id).as_bytes())
 }

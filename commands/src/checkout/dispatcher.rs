@@ -15,11 +15,12 @@ use souk_domain::{
     promotion::{PromotionCommand, PromotionState},
     shipment::{ShipmentCommand, ShipmentRequested, ShipmentState, ShipmentStatus},
 };
+use souk_gateways::GatewayError;
 use uuid::Uuid;
 
 use super::{
     LONGEST_WAIT, booking,
-    events::{Claim, Effect, Fact, Source},
+    events::{ByHand, Claim, Effect, Fact, Source},
     pause,
     process::Process,
     settlement::{self, SettlementError},
@@ -52,6 +53,7 @@ impl Origin {
 pub(super) struct Failed {
     pub(super) effect: Effect,
     pub(super) reason: String,
+    pub(super) attempts: u32,
 }
 
 enum EffectError {
@@ -61,6 +63,8 @@ enum EffectError {
     Later(String),
     /// No use in trying again.
     Never(String),
+    /// Tried often enough already.
+    GivenUp { reason: String, attempts: u32 },
 }
 
 impl<R: std::error::Error> From<ExecuteError<R>> for EffectError {
@@ -137,7 +141,10 @@ impl Dispatcher {
                     tokio::time::sleep(pause(attempt)).await;
                 }
                 Err(EffectError::Later(reason) | EffectError::Never(reason)) => {
-                    return Err(Failed { effect, reason });
+                    return Err(Failed { effect, reason, attempts: attempt + 1 });
+                }
+                Err(EffectError::GivenUp { reason, attempts }) => {
+                    return Err(Failed { effect, reason, attempts });
                 }
             }
         }
@@ -161,6 +168,9 @@ impl Dispatcher {
             Effect::MarkReadyToShip => self.order(order, OrderCommand::MarkReadyToShip, context).await,
             Effect::CompleteOrder => self.order(order, OrderCommand::Complete, context).await,
             Effect::CancelOrder { reason, short_lines } => {
+                // Given up before it could be placed: it is placed all the same, since the buyer was told of it.
+                let placing = context_of(order, origin, &Effect::PlaceOrder);
+                self.place(order, origin.cart_id, &placing).await?;
                 let cancelled = OrderCancelled { reason: *reason, short_lines: short_lines.clone() };
                 self.order(order, OrderCommand::Cancel(cancelled), context).await
             }
@@ -187,11 +197,60 @@ impl Dispatcher {
             }
             Effect::CancelShipment { seller_id } => {
                 let shipment = ShipmentId { order_id: order, seller_id: *seller_id };
-                let told = self.shipment(shipment, ShipmentCommand::Cancel, context).await?;
-                booking::cancel(&self.market, shipment).await;
-                Ok(told)
+                // The carrier first: once it is cancelled with us nobody would tell him again.
+                self.market.carrier.cancel(booking::key(shipment)).await?;
+                self.shipment(shipment, ShipmentCommand::Cancel, context).await
             }
             Effect::RestoreCart => self.restore_cart(origin, context).await,
+            Effect::RecordByHand { of, outcome } => self.record_by_hand(order, of, *outcome, context).await,
+        }
+    }
+
+    /// The aggregate says the same as the operator where it can, and the checkout learns what stands for the effect.
+    async fn record_by_hand(
+        &self,
+        order: OrderId,
+        effect: &Effect,
+        outcome: ByHand,
+        context: &Context,
+    ) -> Outcome {
+        match *effect {
+            Effect::Refund => {
+                let payments = &self.market.aggregates.payments;
+                payments.execute(order, PaymentCommand::RequestRefund, context).await?;
+                Ok(fact_of(&settlement::settle_by_hand(&self.market, order, outcome, context).await?))
+            }
+            Effect::RequestShipment { seller_id } => {
+                let shipment = ShipmentId { order_id: order, seller_id };
+                let carrier = settlement::BY_HAND.to_owned();
+                let booking_id = format!("{carrier}:{shipment}");
+                self.shipment(shipment, ShipmentCommand::RecordReady { carrier, booking_id }, context).await
+            }
+            Effect::CancelShipment { seller_id } => {
+                let shipment = ShipmentId { order_id: order, seller_id };
+                self.shipment(shipment, ShipmentCommand::Cancel, context).await
+            }
+            Effect::Commit { sku_id } => {
+                let command = InventoryCommand::Commit { order_id: order };
+                match self.inventory(sku_id, order, command, context).await {
+                    Err(EffectError::Never(reason)) => {
+                        tracing::warn!(%order, %sku_id, reason, "the goods left without the stock knowing of it");
+                        Ok(Some(Fact::ReservationCommitted { sku_id }))
+                    }
+                    done => done,
+                }
+            }
+            Effect::Release { sku_id } => {
+                let command = InventoryCommand::Release { order_id: order };
+                match self.inventory(sku_id, order, command, context).await {
+                    Err(EffectError::Never(reason)) => {
+                        tracing::warn!(%order, %sku_id, reason, "the stock could not be told of what is back");
+                        Ok(Some(Fact::ReservationReleased { sku_id }))
+                    }
+                    done => done,
+                }
+            }
+            _ => Err(EffectError::Never("this is not done by hand".into())),
         }
     }
 
@@ -316,20 +375,15 @@ impl Dispatcher {
     }
 
     async fn payment(&self, order: OrderId, command: PaymentCommand, context: &Context) -> Outcome {
+        let asks = matches!(command, PaymentCommand::Request(_));
         let nothing_new =
             self.market.aggregates.payments.execute(order, command, context).await?.events.is_empty();
-        let settled =
-            settlement::settle(&self.market, order, context).await.map_err(|error| match error {
-                SettlementError::Log(error) => EffectError::from(error),
-                SettlementError::Refund(error) => EffectError::Never(error.to_string()),
-            })?;
-        Ok(match settled {
-            _ if !nothing_new => None,
-            PaymentState::Charged { .. } => Some(Fact::PaymentCompleted),
-            PaymentState::Failed { .. } => Some(Fact::PaymentFailed),
-            PaymentState::Refunded { .. } => Some(Fact::PaymentRefunded),
-            PaymentState::NotRequested | PaymentState::Pending { .. } => None,
-        })
+        match settlement::settle(&self.market, order, context).await {
+            Ok(settled) => Ok(fact_of(&settled).filter(|_| nothing_new)),
+            // Given up meanwhile: whoever wants the money back sees to it.
+            Err(SettlementError::NotGivenBack { .. }) if asks => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn shipment(&self, shipment: ShipmentId, command: ShipmentCommand, context: &Context) -> Outcome {
@@ -367,6 +421,35 @@ impl Dispatcher {
     }
 }
 
+/// How a payment stands, for those who did not see it come to that.
+fn fact_of(payment: &PaymentState) -> Option<Fact> {
+    match payment {
+        PaymentState::Charged { .. } => Some(Fact::PaymentCompleted),
+        PaymentState::Failed { .. } => Some(Fact::PaymentFailed),
+        PaymentState::Refunded { .. } => Some(Fact::PaymentRefunded),
+        PaymentState::NotRequested | PaymentState::Pending { .. } => None,
+    }
+}
+
+impl From<SettlementError> for EffectError {
+    fn from(error: SettlementError) -> Self {
+        let reason = error.to_string();
+        match error {
+            SettlementError::Log(error) => error.into(),
+            SettlementError::NotGivenBack { attempts, .. } => Self::GivenUp { reason, attempts },
+        }
+    }
+}
+
+impl From<GatewayError> for EffectError {
+    fn from(error: GatewayError) -> Self {
+        match error {
+            GatewayError::Invalid { .. } => Self::Never(error.to_string()),
+            GatewayError::Unavailable(_) | GatewayError::Unknown(_) => Self::Later(error.to_string()),
+        }
+    }
+}
+
 /// What is known of a claim already.
 fn standing_of(source: Source, held: bool, ending: Option<Ending>) -> Option<Fact> {
     match ending {
@@ -384,7 +467,15 @@ pub(super) fn backdated(payment: PaymentType, occurred_at: Option<DateTime<Utc>>
 }
 
 fn context_of(order: OrderId, origin: &Origin, effect: &Effect) -> Context {
-    let step = match effect {
+    Context {
+        correlation_id: origin.correlation_id,
+        occurred_at: origin.backdated_to,
+        ..Context::new(Uuid::new_v5(&order.0, step_of(effect).as_bytes()), super::ACTOR)
+    }
+}
+
+fn step_of(effect: &Effect) -> String {
+    match effect {
         Effect::PlaceOrder => "place".to_owned(),
         Effect::Reserve { sku_id, .. } => format!("reserve/{sku_id}"),
         Effect::MarkStockReserved => "markStockReserved".to_owned(),
@@ -402,10 +493,6 @@ fn context_of(order: OrderId, origin: &Origin, effect: &Effect) -> Context {
         Effect::Claim { claim } => format!("claim/{}", claim.source),
         Effect::ReleaseClaim { source } => format!("releaseClaim/{source}"),
         Effect::CommitClaim { source } => format!("commitClaim/{source}"),
-    };
-    Context {
-        correlation_id: origin.correlation_id,
-        occurred_at: origin.backdated_to,
-        ..Context::new(Uuid::new_v5(&order.0, step.as_bytes()), super::ACTOR)
+        Effect::RecordByHand { of, .. } => format!("byHand/{}", step_of(of)),
     }
 }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use souk_domain::{
     AccountId, CartId, CreditId, Money, PromotionId, SkuId, domain_events,
     order::{CancelReason, ShortLine},
@@ -12,8 +13,9 @@ domain_events! {
     pub enum CheckoutEvent {
         CheckoutStarted = 2,
         CheckoutAdvanced = 2,
-        CheckoutParked = 2,
+        CheckoutParked = 2 upcast parked_once,
         CheckoutResumed = 1,
+        CheckoutSettled = 1,
     }
 }
 
@@ -93,12 +95,40 @@ pub struct CheckoutAdvanced {
 #[serde(rename_all = "camelCase")]
 pub struct CheckoutParked {
     pub effect: Effect,
+    /// What the last try came to.
+    pub reason: String,
+    pub attempts: u32,
+}
+
+/// Version 1 did not say how often it was tried; it was once at least.
+fn parked_once(_version: u32, mut data: Value) -> Value {
+    data["attempts"] = 1.into();
+    data
+}
+
+/// An operator sent it on its way again, or what was parked was done after all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckoutResumed {}
+
+/// An operator has seen to what was parked outside of Souk: it goes on to its end without it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckoutSettled {
+    pub effect: Effect,
+    pub outcome: ByHand,
+    /// In the operator's words.
     pub reason: String,
 }
 
-/// An operator sent it on its way again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckoutResumed {}
+/// What an operator says of an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ByHand {
+    /// It was done outside.
+    Done,
+    /// There is nothing that would have to be done.
+    NotNeeded,
+}
 
 /// What happened elsewhere and concerns the checkout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +195,11 @@ pub enum Effect {
     CommitClaim {
         source: Source,
     },
+    /// What an operator said of an effect is to be recorded where the effect would have been.
+    RecordByHand {
+        of: Box<Self>,
+        outcome: ByHand,
+    },
 }
 
 /// What checkouts wait for, as metrics name it.
@@ -194,6 +229,7 @@ impl Effect {
                 "compensating"
             }
             Self::RestoreCart | Self::CancelOrder { .. } => "cancelling",
+            Self::RecordByHand { of, .. } => of.phase(),
         }
     }
 }

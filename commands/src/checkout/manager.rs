@@ -370,7 +370,7 @@ impl ProcessManager {
                     self.phase_becomes(order, "parked");
                     continue;
                 }
-                CheckoutEvent::CheckoutResumed(_) => continue,
+                CheckoutEvent::CheckoutResumed(_) | CheckoutEvent::CheckoutSettled(_) => continue,
             };
             let Some(last) = effects.last() else { continue };
             self.phase_becomes(order, last.phase());
@@ -412,14 +412,14 @@ impl ProcessManager {
                 // Boxed, since what it learns may be dispatched in turn.
                 Box::pin(manager.learn(order, facts, cause)).await;
             }
-            for Failed { effect, reason } in &failed {
-                tracing::error!(%order, ?effect, reason, "a checkout is parked: it needs an operator");
+            for Failed { effect, reason, attempts } in &failed {
+                tracing::error!(%order, ?effect, attempts, reason, "a checkout is parked: it needs an operator");
             }
             // A resumed checkout does again whatever has no answer: one reason says enough.
-            if let Some(Failed { effect, reason }) = failed.into_iter().next() {
-                let attempt = manager.market.clock.now().timestamp_micros();
-                let step = format!("park/{attempt}");
-                Box::pin(manager.feed(order, CheckoutCommand::Park { effect, reason }, &step, cause)).await;
+            if let Some(Failed { effect, reason, attempts }) = failed.into_iter().next() {
+                let now = manager.market.clock.now().timestamp_micros();
+                let park = CheckoutCommand::Park { effect, reason, attempts };
+                Box::pin(manager.feed(order, park, &format!("park/{now}"), cause)).await;
             }
         });
     }

@@ -18,11 +18,11 @@ mod settlement;
 use std::time::Duration;
 
 pub use events::{
-    CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutStarted, Claim, Effect, Fact,
-    Reservation, Source,
+    ByHand, CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutSettled,
+    CheckoutStarted, Claim, Effect, Fact, Reservation, Source,
 };
 pub use manager::{ManagerError, ProcessManager, Settings};
-pub use process::{Checkout, CheckoutCommand, Phase, Process};
+pub use process::{Checkout, CheckoutCommand, CheckoutError, Phase, Process};
 
 /// Who signs what the process manager does.
 const ACTOR: &str = "process:checkout";

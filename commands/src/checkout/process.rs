@@ -14,8 +14,8 @@ use souk_domain::{
 use uuid::Uuid;
 
 use super::events::{
-    CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutStarted, Claim, Effect, Fact,
-    Reservation, Source,
+    ByHand, CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutSettled,
+    CheckoutStarted, Claim, Effect, Fact, Reservation, Source,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +74,8 @@ pub struct Process {
     pub backdated_to: Option<DateTime<Utc>>,
     /// What could not be done, so that it waits for an operator.
     pub parked: Option<CheckoutParked>,
+    /// What operators have seen to outside.
+    settled: Vec<CheckoutSettled>,
     stock: BTreeMap<SkuId, (u32, Hold)>,
     claims: Vec<(Claim, Hold)>,
     short_lines: Vec<ShortLine>,
@@ -91,6 +93,7 @@ impl Process {
             correlation_id: started.correlation_id,
             backdated_to: started.backdated_to,
             parked: None,
+            settled: vec![],
             stock: started.reservations.iter().map(|r| (r.sku_id, (r.quantity, Hold::Asked))).collect(),
             claims: started.claims.iter().map(|claim| (claim.clone(), Hold::Asked)).collect(),
             short_lines: vec![],
@@ -246,8 +249,17 @@ impl Process {
             .collect()
     }
 
-    /// What was decided and has no answer yet: to be done again after a crash.
+    /// What was decided and has no answer yet: to be done again after a crash. Of what an operator has seen to only the
+    /// record is left to be made.
     pub fn outstanding(&self) -> Vec<Effect> {
+        let by_hand = |effect: Effect| match self.settled.iter().find(|settled| settled.effect == effect) {
+            Some(settled) => Effect::RecordByHand { of: Box::new(effect), outcome: settled.outcome },
+            None => effect,
+        };
+        self.unanswered().into_iter().map(by_hand).collect()
+    }
+
+    fn unanswered(&self) -> Vec<Effect> {
         match self.phase {
             Phase::Reserving => [Effect::PlaceOrder].into_iter().chain(self.requests()).collect(),
             Phase::Paying => vec![Effect::MarkStockReserved, Effect::RequestPayment],
@@ -270,6 +282,19 @@ impl Process {
         stock
             .map(|(&sku_id, &(quantity, _))| Effect::Reserve { sku_id, quantity })
             .chain(claims.map(|(claim, _)| Effect::Claim { claim: claim.clone() }))
+    }
+
+    /// Whether an operator may say so of what is parked. What only this program can do is not done outside, and money that
+    /// was taken has to go back.
+    fn may_be_settled(&self, effect: &Effect, outcome: ByHand) -> Result<(), CheckoutError> {
+        match (effect, outcome) {
+            (Effect::Refund, ByHand::NotNeeded) if self.payment == Paying::Completed => {
+                Err(CheckoutError::WasCharged)
+            }
+            (Effect::Refund | Effect::CancelShipment { .. } | Effect::Release { .. }, _)
+            | (Effect::RequestShipment { .. } | Effect::Commit { .. }, ByHand::Done) => Ok(()),
+            _ => Err(CheckoutError::NotByHand),
+        }
     }
 
     fn request_shipments(&self) -> impl Iterator<Item = Effect> {
@@ -340,14 +365,25 @@ pub enum CheckoutCommand {
     Park {
         effect: Effect,
         reason: String,
+        attempts: u32,
     },
     Resume,
+    Settle {
+        outcome: ByHand,
+        reason: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckoutError {
     #[error("there is no such checkout")]
     NotFound,
+    #[error("nothing of this checkout is parked")]
+    NotParked,
+    #[error("what is parked cannot be done outside: retry it, or cancel the order")]
+    NotByHand,
+    #[error("the buyer was charged: the money has to go back")]
+    WasCharged,
 }
 
 /// The decider of `checkout-{orderId}`.
@@ -380,6 +416,10 @@ impl Decider for Checkout {
             }
             CheckoutEvent::CheckoutParked(parked) => process.parked = Some(parked.clone()),
             CheckoutEvent::CheckoutResumed(_) => process.parked = None,
+            CheckoutEvent::CheckoutSettled(settled) => {
+                process.parked = None;
+                process.settled.push(settled.clone());
+            }
         }
         Some(process)
     }
@@ -394,13 +434,17 @@ impl Decider for Checkout {
                 Ok(vec![start(*cart_id, checkout, *deadline, *correlation_id, *backdated_to).into()])
             }
             (None, _) => Err(CheckoutError::NotFound),
-            (Some(process), CheckoutCommand::Learn(facts)) => Ok(learn(process, facts).into_iter().collect()),
-            (Some(process), CheckoutCommand::Park { effect, reason }) if process.parked.is_none() => {
-                Ok(vec![CheckoutParked { effect: effect.clone(), reason: reason.clone() }.into()])
+            (Some(process), CheckoutCommand::Learn(facts)) => Ok(learn(process, facts)),
+            (Some(process), CheckoutCommand::Park { effect, reason, attempts })
+                if process.parked.is_none() =>
+            {
+                let (effect, reason) = (effect.clone(), reason.clone());
+                Ok(vec![CheckoutParked { effect, reason, attempts: *attempts }.into()])
             }
             (Some(process), CheckoutCommand::Resume) if process.parked.is_some() => {
                 Ok(vec![CheckoutResumed {}.into()])
             }
+            (Some(process), CheckoutCommand::Settle { outcome, reason }) => settle(process, *outcome, reason),
             (
                 Some(_),
                 CheckoutCommand::Start { .. } | CheckoutCommand::Park { .. } | CheckoutCommand::Resume,
@@ -459,8 +503,18 @@ fn claims(charges: &Charges) -> Vec<Claim> {
     coupons.chain(credits).collect()
 }
 
-fn learn(process: &Process, facts: &[Fact]) -> Option<CheckoutEvent> {
-    let mut process = process.clone();
+fn settle(process: &Process, outcome: ByHand, reason: &str) -> Result<Vec<CheckoutEvent>, CheckoutError> {
+    let Some(parked) = &process.parked else {
+        let said =
+            process.settled.iter().any(|settled| settled.outcome == outcome && settled.reason == reason);
+        return if said { Ok(vec![]) } else { Err(CheckoutError::NotParked) };
+    };
+    process.may_be_settled(&parked.effect, outcome)?;
+    Ok(vec![CheckoutSettled { effect: parked.effect.clone(), outcome, reason: reason.to_owned() }.into()])
+}
+
+fn learn(before: &Process, facts: &[Fact]) -> Vec<CheckoutEvent> {
+    let mut process = before.clone();
     let (mut learnt, mut decided) = (Vec::new(), Vec::new());
     for fact in facts {
         if let Some(effects) = process.learn(fact) {
@@ -468,5 +522,11 @@ fn learn(process: &Process, facts: &[Fact]) -> Option<CheckoutEvent> {
             decided.extend(effects);
         }
     }
-    (!learnt.is_empty()).then(|| CheckoutAdvanced { learnt, decided }.into())
+    if learnt.is_empty() {
+        return vec![];
+    }
+    let outstanding = process.outstanding();
+    let is_done = |parked: &CheckoutParked| !outstanding.contains(&parked.effect);
+    let resumed = before.parked.as_ref().is_some_and(is_done).then(|| CheckoutResumed {}.into());
+    [CheckoutAdvanced { learnt, decided }.into()].into_iter().chain(resumed).collect()
 }

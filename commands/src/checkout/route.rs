@@ -46,6 +46,7 @@ pub(super) fn filter() -> Filter {
         "OrderCancelled",
         "CheckoutParked",
         "CheckoutResumed",
+        "CheckoutSettled",
         "CouponClaimed",
         "CouponRejected",
         "CouponReleased",
@@ -147,7 +148,7 @@ fn order(id: &str, event: &OrderEvent) -> Option<(OrderId, Routed)> {
 fn checkout(id: &str, event: &CheckoutEvent) -> Option<(OrderId, Routed)> {
     let routed = match event {
         CheckoutEvent::CheckoutParked(_) => Routed::Parked,
-        CheckoutEvent::CheckoutResumed(_) => Routed::Resumed,
+        CheckoutEvent::CheckoutResumed(_) | CheckoutEvent::CheckoutSettled(_) => Routed::Resumed,
         CheckoutEvent::CheckoutStarted(_) | CheckoutEvent::CheckoutAdvanced(_) => return None,
     };
     Some((id.parse().ok()?, routed))

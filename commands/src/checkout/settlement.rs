@@ -10,18 +10,22 @@ use souk_domain::{
 use souk_gateways::{Cancellation, Charge, GatewayError};
 use uuid::Uuid;
 
-use super::pause;
+use super::{events::ByHand, pause};
 use crate::{Context, ExecuteError, Market};
 
-/// Attempts to give money back before an operator has to look. A charge is tried until the checkout's deadline.
+/// Attempts to give money back, or to learn that none was taken, before an operator has to look. A charge is tried until
+/// the checkout's deadline.
 const REFUND_ATTEMPTS: u32 = 12;
+
+/// What stands in the place of a gateway's name for what an operator has done.
+pub(super) const BY_HAND: &str = "byHand";
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SettlementError {
     #[error("the payment could not be recorded: {0}")]
     Log(#[from] ExecuteError<PaymentError>),
-    #[error("the gateway does not give the money back: {0}")]
-    Refund(GatewayError),
+    #[error("the gateway does not give the money back: {error}")]
+    NotGivenBack { error: GatewayError, attempts: u32 },
 }
 
 /// Until nothing is left to do. Returns how it stands then.
@@ -32,13 +36,7 @@ pub(super) async fn settle(
 ) -> Result<PaymentState, SettlementError> {
     let mut attempt = 0;
     loop {
-        let state = market
-            .aggregates
-            .payments
-            .seen(order, PaymentState::clone)
-            .await
-            .map_err(|failure| SettlementError::Log(failure.into()))?
-            .value;
+        let state = seen(market, order).await?;
         let Some(step) = next_step(market, order, &state).await else { return Ok(state) };
         match step {
             Ok(command) => {
@@ -52,13 +50,53 @@ pub(super) async fn settle(
             Err(error) => {
                 attempt += 1;
                 tracing::warn!(%order, attempt, %error, "the payment gateway did not answer as hoped");
-                if attempt >= REFUND_ATTEMPTS && matches!(state, PaymentState::Charged { .. }) {
-                    return Err(SettlementError::Refund(error));
+                if attempt >= REFUND_ATTEMPTS && is_to_go_back(&state) {
+                    return Err(SettlementError::NotGivenBack { error, attempts: attempt });
                 }
                 tokio::time::sleep(pause(attempt)).await;
             }
         }
     }
+}
+
+/// Records what an operator says of a refund. It is of no use where the charge is known and said not to be there: then the
+/// gateway is asked once more.
+pub(super) async fn settle_by_hand(
+    market: &Market,
+    order: OrderId,
+    outcome: ByHand,
+    context: &Context,
+) -> Result<PaymentState, SettlementError> {
+    let name = || format!("{BY_HAND}:{order}");
+    loop {
+        let state = seen(market, order).await?;
+        let command = match (&state, outcome) {
+            (PaymentState::Pending { .. }, ByHand::Done) => {
+                PaymentCommand::RecordCharge { charge_id: name() }
+            }
+            (PaymentState::Pending { .. }, ByHand::NotNeeded) => {
+                PaymentCommand::RecordFailure { reason: FailureReason::Cancelled }
+            }
+            (PaymentState::Charged { refund_wanted: true, .. }, ByHand::Done) => {
+                PaymentCommand::RecordRefund { refund_id: name() }
+            }
+            _ => return settle(market, order, context).await,
+        };
+        record(market, order, command, context).await?;
+    }
+}
+
+async fn seen(market: &Market, order: OrderId) -> Result<PaymentState, SettlementError> {
+    let seen = market.aggregates.payments.seen(order, PaymentState::clone).await;
+    Ok(seen.map_err(|failure| SettlementError::Log(failure.into()))?.value)
+}
+
+/// The order is given up, whether the buyer was charged or not.
+fn is_to_go_back(state: &PaymentState) -> bool {
+    matches!(
+        state,
+        PaymentState::Pending { refund_wanted: true, .. } | PaymentState::Charged { refund_wanted: true, .. }
+    )
 }
 
 /// Asks the gateway for what the payment waits for; `None` if it waits for nothing.

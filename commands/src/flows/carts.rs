@@ -1,6 +1,9 @@
 //! A buyer's cart: which one is open, what is in it at today's prices, and changing it.
 
-use moka::sync::Cache;
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+use parking_lot::Mutex;
 use souk_domain::{
     AccountId, CartId, ItemId, Money, MoneyError, Sku, SkuId,
     cart::{CartCommand, CartError, CartLine, CartState},
@@ -15,11 +18,13 @@ use crate::{
 };
 
 /// Which cart of each buyer was open when last seen: a hint that spares a search.
-pub(crate) struct CurrentCarts(Cache<AccountId, u64>);
+pub(crate) struct CurrentCarts(Mutex<LruCache<AccountId, u64>>);
+
+const KNOWN: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 
 impl Default for CurrentCarts {
     fn default() -> Self {
-        Self(Cache::new(100_000))
+        Self(Mutex::new(LruCache::new(KNOWN)))
     }
 }
 
@@ -115,7 +120,8 @@ async fn open_cart(
     account: AccountId,
     freshness: Freshness,
 ) -> Result<(u64, CartId, Fresh<CartState>), ReadFailure> {
-    let mut number = match market.current_carts.0.get(&account) {
+    let known = market.current_carts.0.lock().get(&account).copied();
+    let mut number = match known {
         Some(number) => number,
         None => latest(market, account).await?,
     };
@@ -123,7 +129,7 @@ async fn open_cart(
         let id = CartId::nth(account, number);
         let cart = market.aggregates.carts.look(id, freshness, CartState::clone).await?;
         if cart.value.checked_out.is_none() {
-            market.current_carts.0.insert(account, number);
+            market.current_carts.0.lock().put(account, number);
             return Ok((number, id, cart));
         }
         number += 1;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use souk_audit::{Audit, Finding};
 use souk_domain::{
     AccountId, CartId, CreditId, DomainEvent, OrderId, PromotionId, SkuId,
     cart::{CartCheckedOut, CartEvent},
@@ -305,6 +306,7 @@ impl Story {
         let strangers = self.orders.keys().filter(|order| !self.checkouts.contains_key(order));
         self.problems
             .extend(strangers.map(|order| format!("order {order} comes of no cart")).collect::<Vec<_>>());
+        self.problems.extend(audited(world));
         let books = world.till.books(world, |books| of_books(books, earned));
         self.problems.extend(books);
         (self.problems, completed, cancelled)
@@ -406,6 +408,17 @@ impl Story {
         }
         problems
     }
+}
+
+/// What operators are told has to say the same.
+fn audited(world: &World) -> Vec<String> {
+    let mut audit = Audit::default();
+    world.log.events().iter().for_each(|event| audit.take(event));
+    audit.finish();
+    let told = |finding: Finding| {
+        format!("audit: {} at {:?}: {}", finding.stream, finding.position, finding.problem)
+    };
+    audit.findings.kept.into_iter().map(told).collect()
 }
 
 /// Goods less discounts, with shipping and tax, are the total, and credit pays no more than that.

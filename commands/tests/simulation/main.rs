@@ -15,6 +15,7 @@ mod till;
 mod world;
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -26,8 +27,9 @@ use std::{
 use parking_lot::Mutex;
 use souk_commands::{
     Context, Market,
-    checkout::{CheckoutCommand, ProcessManager, Settings},
+    checkout::{ByHand, CheckoutCommand, Effect, ProcessManager, Settings},
 };
+use souk_domain::OrderId;
 use souk_local_postgres::{TestDatabase, TestPostgres};
 use souk_vault::{MasterKey, Vault};
 use tokio::runtime::{Builder, Runtime};
@@ -38,13 +40,15 @@ use invariants::Story;
 use mutations::Mutation;
 use shoppers::{BUYERS, Memory, Plan, buyer};
 use till::{DECLINED, Line, REFUSED, SILENT, SILENT_COUNTRY};
-use world::{Shaky, Trouble, World};
+use world::{Broken, Shaky, Trouble, World};
 
 const SEEDS: u64 = 20_000;
 const SEED: &str = "SOUK_SIMULATION_SEED";
 /// Seeds within which each mutation has to be caught.
 const SEEDS_PER_MUTATION: u64 = 500;
 const DEADLINE: Duration = Duration::from_mins(15);
+/// How often an operator sends a checkout on before he sees to it by hand.
+const TRIES: u32 = 3;
 /// Virtual time in which everything ends once nothing goes wrong any more.
 const PATIENCE: Duration = Duration::from_hours(3);
 
@@ -155,14 +159,29 @@ fn server(world: &Arc<World>, vault: &Vault) -> Arc<Market> {
     Arc::new(market.with_prices(serde_json::from_str(prices).expect("prices")))
 }
 
-/// Somebody looks after checkouts that are parked.
+/// Somebody looks after checkouts that are parked: tries again, and after a while sees to it by hand.
 async fn operate(world: Arc<World>, server: Arc<Market>) {
+    let mut tries = BTreeMap::<OrderId, u32>::new();
     for round in 0_u64.. {
         tokio::time::sleep(Duration::from_mins(2)).await;
-        for order in world.parked() {
+        for (order, effect) in world.parked() {
             let id = Uuid::new_v5(&order.0, &(world.elapsed().as_nanos() as u64 ^ round).to_le_bytes());
             let context = Context::new(id, "operator");
-            let _ = server.aggregates.checkouts.execute(order, CheckoutCommand::Resume, &context).await;
+            let tried = tries.entry(order).and_modify(|tried| *tried += 1).or_default();
+            let charged = world.till.books(&world, |books| books.is_charged(order));
+            let command = if *tried < TRIES {
+                CheckoutCommand::Resume
+            } else {
+                let outcome = if charged { ByHand::Done } else { ByHand::NotNeeded };
+                CheckoutCommand::Settle { outcome, reason: "seen to it".into() }
+            };
+            let settles = matches!(command, CheckoutCommand::Settle { .. });
+            let done = server.aggregates.checkouts.execute(order, command, &context).await;
+            if done.is_err() {
+                *tried = 0;
+            } else if settles && effect == Effect::Refund {
+                world.till.books(&world, |books| books.pay_back(order));
+            }
         }
     }
 }
@@ -313,5 +332,75 @@ fn every_step_may_fail_and_may_happen_twice() {
             assert_eq!(outcome.crashes, u64::from(trouble == Trouble::Crash), "{name}, {trouble:?} at {at}");
         }
         println!("{name}: {calls} calls, each in {} ways", Trouble::ALL.len());
+    }
+}
+
+/// A gateway that never answers leads to an end as well: by the deadline, or by an operator's hand.
+#[test]
+fn a_step_of_a_gateway_that_never_goes_well_is_given_up_or_settled_by_hand() {
+    let keys = Keys::load();
+    let soon = Some(Duration::from_millis(1));
+    let steps = [
+        // Nobody knows of a charge, so it is cancelled at the deadline.
+        ("charge", "pays", "GB", None, 0),
+        ("find", SILENT, "GB", None, 0),
+        ("cancel", SILENT, "GB", None, 1),
+        ("cancel", SILENT, "GB", soon, 1),
+        ("refund", "pays", REFUSED, None, 1),
+        ("book", "pays", "GB", None, 0),
+        // Two carriers, one hand for each.
+        ("cancelBooking", "pays", SILENT_COUNTRY, None, 2),
+    ];
+    for (step, token, country, cancels_after, by_hand) in steps {
+        let world = World::without(Broken::Step(step));
+        let outcome = run_in(&world, &Plan::of_one(token, country, cancels_after), &keys.vault);
+        assert!(outcome.problems.is_empty(), "{step}: {:#?}\n{}", outcome.problems, outcome.story.join("\n"));
+        assert_eq!((outcome.completed, outcome.cancelled), (0, 1), "{step}");
+        let seen = (world.count("CheckoutSettled"), world.count("CheckoutParked") > 0, world.parked().len());
+        assert_eq!(seen, (by_hand, by_hand > 0, 0), "{step}");
+    }
+}
+
+/// Whatever an effect has to write, it waits until the log takes it. What waits for that in turn may be parked meanwhile.
+#[test]
+fn an_effect_that_cannot_be_recorded_waits_until_the_log_is_repaired() {
+    let keys = Keys::load();
+    let completed = [
+        "CheckoutStarted",
+        "OrderPlaced",
+        "StockReserved",
+        "CheckoutAdvanced",
+        "OrderStockReserved",
+        "PaymentRequested",
+        "PaymentCompleted",
+        "OrderPaid",
+        "ShipmentRequested",
+        "ShipmentReady",
+        "OrderReadyToShip",
+        "ReservationCommitted",
+        "OrderCompleted",
+    ];
+    let cancelled = [
+        "ShipmentRefused",
+        "ReservationReleased",
+        "RefundRequested",
+        "PaymentRefunded",
+        "LineAdded",
+        "OrderCancelled",
+    ];
+    let late = ["PaymentFailed", "ShipmentCancelled"];
+    let plans = [
+        (&completed[..], "pays", "GB"),
+        (&cancelled[..], "pays", REFUSED),
+        (&late[..1], DECLINED, "GB"),
+        (&late[1..], "pays", SILENT_COUNTRY),
+    ];
+    for (events, token, country) in plans {
+        for &event_type in events {
+            let world = World::without(Broken::Append(event_type));
+            let outcome = run_in(&world, &Plan::of_one(token, country, None), &keys.vault);
+            assert!(outcome.problems.is_empty(), "{event_type}: {:#?}", outcome.problems);
+            assert_eq!(outcome.completed + outcome.cancelled, 1, "{event_type}");
+        }
     }
 }

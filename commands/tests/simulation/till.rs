@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use souk_domain::{
-    AccountId, Money,
+    AccountId, Money, OrderId,
     payment::{FailureReason, PaymentMethod, PaymentType},
 };
 use souk_gateways::{Booking, Cancellation, Carrier, Charge, GatewayError, PaymentDetails, PaymentGateway};
@@ -76,6 +76,25 @@ impl Books {
     }
 }
 
+impl Books {
+    pub(crate) fn is_charged(&self, order: OrderId) -> bool {
+        matches!(self.charge_of(order), Some(Charged { outcome: Charge::Charged { .. }, .. }))
+    }
+
+    /// An operator sits at the bank's own desk.
+    pub(crate) fn pay_back(&mut self, order: OrderId) {
+        let Some(Charged { outcome: Charge::Charged { charge_id }, amount }) = self.charge_of(order) else {
+            return;
+        };
+        let (charge, amount) = (charge_id.clone(), *amount);
+        self.refunds.insert(Uuid::new_v5(&order.0, b"by hand"), (charge, amount));
+    }
+
+    fn charge_of(&self, order: OrderId) -> Option<&Charged> {
+        self.charges.get(&Uuid::new_v5(&order.0, b"payment/charge"))
+    }
+}
+
 impl Till {
     pub(crate) fn books<T>(&self, world: &World, look: impl FnOnce(&mut Books) -> T) -> T {
         let mut books = self.0.lock();
@@ -89,10 +108,13 @@ pub(crate) struct Line(pub(crate) Arc<World>);
 
 impl Line {
     /// What happens is done between two steps, or not at all, or the answer is lost.
-    async fn call<T>(&self, act: impl Fn(&mut Books) -> T + Send) -> Result<T, GatewayError> {
+    async fn call<T>(&self, step: &str, act: impl Fn(&mut Books) -> T + Send) -> Result<T, GatewayError> {
         let world = &self.0;
         let trouble = world.call().await;
         world.step().await;
+        if world.is_broken(step) {
+            return Err(GatewayError::Unknown("no answer, and there never will be".into()));
+        }
         if world.fails(12) {
             let pause = world.draw(Random::pause);
             tokio::time::sleep(pause).await;
@@ -127,7 +149,7 @@ impl PaymentGateway for Line {
             return Err(GatewayError::invalid("paymentInfo.paymentType", "not here"));
         };
         let token = vpa.clone();
-        self.call(|_| ()).await?;
+        self.call("tokenize", |_| ()).await?;
         Ok(PaymentMethod { payment_type: PaymentType::Upi, token, brand: None, last_four: None })
     }
 
@@ -148,18 +170,18 @@ impl PaymentGateway for Line {
             }
             _ => key,
         };
-        self.call(|books| books.charge(key, &token, amount)).await
+        self.call("charge", |books| books.charge(key, &token, amount)).await
     }
 
     async fn find(&self, key: Uuid) -> Result<Option<Charge>, GatewayError> {
-        self.call(|books| books.charges.get(&key).map(|charged| charged.outcome.clone())).await
+        self.call("find", |books| books.charges.get(&key).map(|charged| charged.outcome.clone())).await
     }
 
     async fn cancel(&self, key: Uuid) -> Result<Cancellation, GatewayError> {
         if self.0.mutation == Some(Mutation::CancelsInWordsOnly) {
             return Ok(Cancellation::Cancelled);
         }
-        self.call(|books| {
+        self.call("cancel", |books| {
             let cancelled = || Charged { outcome: Charge::Failed(FailureReason::Cancelled), amount: 0 };
             match &books.charges.entry(key).or_insert_with(cancelled).outcome {
                 Charge::Charged { charge_id } => Cancellation::AlreadyCharged(charge_id.clone()),
@@ -179,7 +201,7 @@ impl PaymentGateway for Line {
             _ => key,
         };
         let refunded = self
-            .call(move |books| {
+            .call("refund", move |books| {
                 let left = books.stubborn.entry(charge.clone()).or_insert(first);
                 if *left > 0 {
                     *left -= 1;
@@ -206,7 +228,7 @@ impl Carrier for Line {
             return Err(GatewayError::Unknown("no answer".into()));
         }
         let refused = country == REFUSED;
-        self.call(move |books| {
+        self.call("book", move |books| {
             let given_up = books.cancelled_bookings.contains(&key);
             books
                 .bookings
@@ -223,6 +245,6 @@ impl Carrier for Line {
     }
 
     async fn cancel(&self, key: Uuid) -> Result<(), GatewayError> {
-        self.call(|books| books.cancelled_bookings.push(key)).await
+        self.call("cancelBooking", |books| books.cancelled_bookings.push(key)).await
     }
 }

@@ -2,7 +2,7 @@
 //! bad luck: a log that fails, hesitates and says things twice, clocks that jump, and the moment of each crash.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
@@ -15,8 +15,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use parking_lot::Mutex;
-use souk_commands::clock::Clock;
-use souk_domain::OrderId;
+use souk_commands::{
+    checkout::{CheckoutEvent, Effect},
+    clock::Clock,
+};
+use souk_domain::{DomainEvent, OrderId};
 use souk_event_log::{
     AppendError, Appended, Direction, EventLog, EventStream, Expected, Filter, MemoryLog, Message, NewEvent,
     Position, ReadError, Recorded, Revision, StreamName, Subscription,
@@ -48,6 +51,18 @@ impl Trouble {
         &[Self::Refused, Self::LostOnTheWay, Self::AnswerLost, Self::Twice, Self::Crash];
 }
 
+/// What never goes well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// A step of a gateway, which never answers.
+    Step(&'static str),
+    /// Whatever is to append an event of this type; somebody repairs the log within [`REPAIRED_WITHIN`].
+    Append(&'static str),
+}
+
+/// Longer than any deadline.
+const REPAIRED_WITHIN: Duration = Duration::from_mins(30);
+
 pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) log: MemoryLog,
@@ -59,6 +74,7 @@ pub(crate) struct World {
     calm: AtomicBool,
     /// The trouble, and at which call of the log or of a gateway it comes.
     trouble: Option<(Trouble, u64)>,
+    broken: Option<Broken>,
     calls: AtomicU64,
     /// Steps until the next crash.
     until_crash: AtomicU64,
@@ -102,6 +118,7 @@ impl World {
             time,
             calm: AtomicBool::new(false),
             trouble: None,
+            broken: None,
             calls: AtomicU64::new(0),
             until_crash: AtomicU64::new(random.within(1..400)),
             crashes_left: AtomicU64::new(crashes),
@@ -120,6 +137,24 @@ impl World {
             world.trouble = trouble;
         }
         world
+    }
+
+    /// A world in which one thing never goes well, and everything else does.
+    pub(crate) fn without(broken: Broken) -> Arc<Self> {
+        let mut world = Self::with(None);
+        if let Some(world) = Arc::get_mut(&mut world) {
+            world.broken = Some(broken);
+        }
+        world
+    }
+
+    pub(crate) fn is_broken(&self, step: &str) -> bool {
+        matches!(self.broken, Some(Broken::Step(broken)) if broken == step)
+    }
+
+    fn cannot_append(&self, events: &[NewEvent]) -> bool {
+        let Some(Broken::Append(event_type)) = self.broken else { return false };
+        self.elapsed() < REPAIRED_WITHIN && events.iter().any(|event| &*event.event_type == event_type)
     }
 
     /// How many calls were made of the log (to append) and of the gateways.
@@ -170,18 +205,25 @@ impl World {
         count(&["CartCheckedOut"]) == count(&["OrderCompleted", "OrderCancelled"])
     }
 
-    /// Checkouts that wait for an operator.
-    pub(crate) fn parked(&self) -> BTreeSet<OrderId> {
-        let mut parked = BTreeSet::new();
+    /// Checkouts that wait for an operator, and for what.
+    pub(crate) fn parked(&self) -> BTreeMap<OrderId, Effect> {
+        let mut parked = BTreeMap::new();
         for event in self.log.events().iter().filter(|event| event.stream.category() == "checkout") {
-            let order = || event.stream.id().parse().expect("an order");
-            match &*event.event_type {
-                "CheckoutParked" => drop(parked.insert(order())),
-                "CheckoutResumed" => drop(parked.remove(&order())),
+            let order = event.stream.id().parse().expect("an order");
+            match CheckoutEvent::from_json(&event.event_type, event.schema_version(), &event.data) {
+                Ok(CheckoutEvent::CheckoutParked(event)) => drop(parked.insert(order, event.effect)),
+                Ok(CheckoutEvent::CheckoutResumed(_) | CheckoutEvent::CheckoutSettled(_)) => {
+                    parked.remove(&order);
+                }
                 _ => {}
             }
         }
         parked
+    }
+
+    /// How many events of the type there are.
+    pub(crate) fn count(&self, event_type: &str) -> usize {
+        self.log.events().iter().filter(|event| &*event.event_type == event_type).count()
     }
 
     /// A hash of what happened when, but for what is sealed, which differs each time.
@@ -252,7 +294,7 @@ impl EventLog for Shaky {
         let world = &self.0;
         let trouble = world.call().await;
         world.step().await;
-        if world.fails(80) || trouble == Some(Trouble::Refused) {
+        if world.fails(80) || trouble == Some(Trouble::Refused) || world.cannot_append(&events) {
             return Err(AppendError::Unavailable("out of luck".into()));
         }
         if world.fails(80) || trouble == Some(Trouble::LostOnTheWay) {

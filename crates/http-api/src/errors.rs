@@ -3,6 +3,7 @@
 
 use souk_commands::{
     ExecuteError,
+    checkout::CheckoutError,
     executor::ReadFailure,
     flows::{
         accounts::RegisterError, carts::CartFlowError, checkout::CheckoutFlowError, credits::GrantError,
@@ -161,6 +162,17 @@ impl From<ItemError> for Problem {
             }
             ItemError::PriceNotPositive => Self::invalid("price.amount", message),
             ItemError::MixedCurrencies => Self::invalid("price.currency", message),
+        }
+    }
+}
+
+impl From<CheckoutError> for Problem {
+    fn from(error: CheckoutError) -> Self {
+        match error {
+            CheckoutError::NotFound => Self::not_found("checkout"),
+            CheckoutError::NotParked | CheckoutError::NotByHand | CheckoutError::WasCharged => {
+                Self::new(Kind::Conflict).detail(sentence(&error))
+            }
         }
     }
 }

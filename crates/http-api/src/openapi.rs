@@ -93,6 +93,7 @@ fn described() -> (Router<Arc<Api>>, Document) {
         .routes(routes!(admin::projections::rebuild))
         .routes(routes!(admin::checkouts::list))
         .routes(routes!(admin::checkouts::retry))
+        .routes(routes!(admin::checkouts::settle))
         .routes(routes!(admin::promotions::list, admin::promotions::create))
         .routes(routes!(admin::promotions::show))
         .routes(routes!(admin::promotions::end))

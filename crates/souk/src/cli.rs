@@ -11,7 +11,7 @@ use souk_event_log::At;
 use crate::{
     account, backup, bench,
     config::{Config, ConfigError, EventLogChoice, Role, duration},
-    demo, event_server, events, import, serve, telemetry, views,
+    demo, event_server, events, import, serve, telemetry, verify, views,
 };
 
 /// An online marketplace whose only source of truth is a log of events.
@@ -100,6 +100,8 @@ pub(crate) enum Command {
     /// The views that are built from the event log
     #[command(subcommand)]
     Views(ViewsCommand),
+    /// Proves stock, money and views against the event log. Status 1 if anything does not add up
+    Verify(VerifyArgs),
     /// Measures a market
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -185,6 +187,17 @@ pub(crate) struct BackupArgs {
     /// How often the whole vault is copied while following; what events say of accounts is copied with the events
     #[arg(long, env = "SOUK_VAULT_EVERY", value_name = "TIME", default_value = "10m", value_parser = duration)]
     pub(crate) vault_every: Duration,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The event log alone: neither the views in PostgreSQL nor the sandbox's bank
+    #[arg(long, env = "SOUK_LOG_ONLY")]
+    pub(crate) log_only: bool,
+
+    /// One JSON object instead of lines for people
+    #[arg(long, env = "SOUK_JSON")]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -478,6 +491,7 @@ impl Command {
             Self::Backup(args) => backup::backup(config, args).await,
             Self::Restore { from, keep_vault } => backup::restore(config, from, keep_vault).await,
             Self::Views(command) => views::run(config, command).await,
+            Self::Verify(args) => verify::run(config, args).await,
             Self::Bench(BenchCommand::Orders(args)) => bench::orders::run(config, args).await,
             Self::Bench(BenchCommand::FlashSale(args)) => bench::flash_sale::run(config, args).await,
             Self::Bench(BenchCommand::Reservations(args)) => bench::reservations::run(args).await,
@@ -529,6 +543,7 @@ mod tests {
             &["restore", "there"],
             &["views", "status"],
             &["views", "rebuild", "orders"],
+            &["verify", "--json", "--log-only"],
             &["bench", "orders"],
         ];
         let common = ["--data-dir", "there", "--event-log", "sqlite", "--database-url", "postgres://db/souk"];

@@ -18,6 +18,7 @@ mod proc;
 mod progress;
 mod serve;
 mod telemetry;
+mod verify;
 mod views;
 mod wiring;
 

@@ -229,6 +229,13 @@ impl Site {
         })
     }
 
+    /// Writes the views, unless a server beside does.
+    pub(crate) fn project(&self) -> Projections {
+        let theirs = self.other.as_ref().is_some_and(|other| other.has_role("project"));
+        let projectors = if theirs { vec![] } else { read_models() };
+        Projections::start(Arc::clone(&self.log), self.database.clone(), projectors, None)
+    }
+
     /// Sends webhooks, in turn with other processes on the same database.
     pub(crate) fn send_webhooks(&self, market: &Arc<Market>) -> anyhow::Result<Sender> {
         let (readers, clock) = (Arc::clone(market), market.clock.clone());

@@ -35,7 +35,7 @@ impl Projector for Checkouts {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn filter(&self) -> Filter {
@@ -88,6 +88,8 @@ struct Told {
     learnt: Vec<Value>,
     decided: Vec<Value>,
     effect: Option<Value>,
+    outcome: Option<String>,
+    attempts: Option<u32>,
 }
 
 impl Told {
@@ -130,6 +132,15 @@ pub struct Step {
     pub effect: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
+    /// How often it was tried before it was parked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub attempts: Option<u32>,
+    /// What an operator said of it who settled it by hand: `done` or `notNeeded`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub outcome: Option<String>,
+    /// Who: the process manager, or the operator who sent it on or settled it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub actor: Option<String>,
 }
 
 /// What a batch changes about a checkout.
@@ -160,7 +171,7 @@ impl Change {
                 self.parked = Some(true);
                 self.reason.clone_from(&told.reason);
             }
-            "CheckoutResumed" => {
+            "CheckoutResumed" | "CheckoutSettled" => {
                 self.parked = Some(false);
                 self.reason = None;
             }
@@ -168,8 +179,11 @@ impl Change {
         }
         self.updated = Some(at);
         self.phase = told.phase().or(self.phase);
-        let Told { learnt, decided, effect, reason, .. } = told;
-        self.story.push(Step { event: event.event_type.to_string(), at, learnt, decided, effect, reason });
+        let Told { learnt, decided, effect, reason, attempts, outcome, .. } = told;
+        let event_type = event.event_type.to_string();
+        let actor = event.metadata().actor.as_deref().map(|actor| actor.replace('\0', "\u{fffd}"));
+        let step = Step { event: event_type, at, learnt, decided, effect, reason, attempts, outcome, actor };
+        self.story.push(step);
     }
 }
 

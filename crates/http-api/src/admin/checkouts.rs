@@ -1,12 +1,17 @@
-//! Checkouts that have not ended: what each has learnt and decided, and sending a parked one on.
+//! Checkouts that have not ended: what each has learnt and decided, sending a parked one on, and settling by hand what it is
+//! parked for.
 
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode, response::Response};
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use souk_commands::{checkout::CheckoutCommand, flows};
+use souk_commands::{
+    Context,
+    checkout::{ByHand, CheckoutCommand},
+    flows,
+};
 use souk_domain::OrderId;
 use souk_projections::checkouts::{self as view, CheckoutView};
 use utoipa::ToSchema;
@@ -16,9 +21,10 @@ use crate::{
     Api,
     answer::{self, acknowledged},
     auth::Admin,
-    extract::{CommandHead, MaybeBody, MinPosition, Params, PathId},
-    orders::Nothing,
+    extract::{Body, CommandHead, MaybeBody, MinPosition, Params, PathId},
+    orders::{Nothing, named},
     problem::{Problem, ProblemBody},
+    validation::{Refusal, Validation, line},
 };
 
 #[derive(Serialize, ToSchema)]
@@ -43,7 +49,7 @@ pub(crate) struct CheckoutBody {
     started_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
     deadline: Option<DateTime<Utc>>,
-    /// What it learnt and decided, oldest first.
+    /// What it learnt and decided, what could not be done, and who sent it on, oldest first.
     #[schema(value_type = Vec<Object>)]
     story: Value,
 }
@@ -109,12 +115,54 @@ pub(crate) async fn retry(
     body: MaybeBody<Nothing>,
 ) -> Result<Response, Problem> {
     let context = head.context(&api, Some(admin.account), &body.raw);
+    send_on(&api, order, CheckoutCommand::Resume, context).await
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+pub(crate) struct Settlement {
+    /// `done`: it was done outside of Souk (if not said); `notNeeded`: nothing has to be done.
+    #[schema(value_type = String, example = "done")]
+    outcome: Option<String>,
+    /// 1 to 500 characters, for those who look later.
+    #[schema(value_type = String, example = "paid back by bank transfer 4711")]
+    reason: Option<String>,
+}
+
+/// Settle by hand what a checkout is parked for: a refund that was paid another way, a carrier that was called. The checkout
+/// goes on to its end without it.
+#[utoipa::path(post, path = "/v1/admin/checkouts/{orderId}/settle", tag = "Administration", security(("bearer" = [])),
+    request_body = Settlement, params(("orderId" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 202, body = CheckoutStanding), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody),
+        (status = 409, body = ProblemBody), (status = 422, body = ProblemBody)))]
+pub(crate) async fn settle(
+    Admin(admin): Admin,
+    State(api): State<Arc<Api>>,
+    PathId(order): PathId<OrderId>,
+    head: CommandHead,
+    body: Body<Settlement>,
+) -> Result<Response, Problem> {
+    let context = head.context(&api, Some(admin.account), &body.raw);
+    let mut check = Validation::default();
+    let reason = check.required("reason", body.value.reason, line(1..=500));
+    let outcome = check.optional("outcome", body.value.outcome, outcome);
+    let Some(reason) = reason.filter(|_| check.is_clean()) else { return Err(check.into()) };
+    let command = CheckoutCommand::Settle { outcome: outcome.unwrap_or(ByHand::Done), reason };
+    send_on(&api, order, command, context).await
+}
+
+fn outcome(text: String) -> Result<ByHand, Refusal> {
+    named(&text).ok_or_else(|| "An outcome is done or notNeeded.".into())
+}
+
+async fn send_on(
+    api: &Api,
+    order: OrderId,
+    command: CheckoutCommand,
+    context: Context,
+) -> Result<Response, Problem> {
     let market = Arc::clone(&api.market);
-    let resumed =
-        async move { market.aggregates.checkouts.execute(order, CheckoutCommand::Resume, &context).await };
-    // There is one refusal: that no such checkout was ever begun.
-    let done =
-        api.run(resumed).await?.map_err(|error| error.map_refused(|_| Problem::not_found("checkout")))?;
+    let sent = async move { market.aggregates.checkouts.execute(order, command, &context).await };
+    let done = api.run(sent).await??;
     let ended =
         flows::orders::find(&api.market, order).await?.value.is_some_and(|order| order.status.is_final());
     let body = CheckoutStanding { order_id: order.0, state: if ended { "ended" } else { "inFlight" } };

@@ -1,5 +1,6 @@
 //! Analysts read the log; admins look after views and checkouts.
 
+use futures::StreamExt;
 use serde_json::{Value, json};
 use souk_commands::{
     Context,
@@ -97,7 +98,11 @@ async fn a_parked_checkout_is_seen_and_sent_on() {
     let item = shop.list(&sam, "A", 5).await;
     let checkout = shop.fill(&ann, &item, 1).await;
     let order = shop.post("/v1/checkout", checkout).by(&ann).send().await.expect(202).text("orderId");
-    let park = CheckoutCommand::Park { effect: Effect::RequestPayment, reason: "the bank is closed".into() };
+    let park = CheckoutCommand::Park {
+        effect: Effect::RequestPayment,
+        reason: "the bank is closed".into(),
+        attempts: 12,
+    };
     let context = Context::new(fresh_id(), "test");
     let id = order.parse().unwrap();
     let parked =
@@ -106,9 +111,66 @@ async fn a_parked_checkout_is_seen_and_sent_on() {
     let shown = &seen.body["checkouts"][0];
     assert_eq!((&shown["orderId"], &shown["state"]), (&json!(order), &json!("parked")));
     assert_eq!(shown["reason"], "the bank is closed");
+    let story = shown["story"].as_array().unwrap();
+    let step = |event: &str| story.iter().find(|step| step["event"] == event).unwrap();
+    assert_eq!(
+        (&step("CheckoutStarted")["actor"], &step("CheckoutParked")["attempts"]),
+        (&json!("process:checkout"), &json!(12))
+    );
     let retried =
         shop.call("POST", &format!("/v1/admin/checkouts/{order}/retry")).by(&admin).send().await.expect(202);
     assert_eq!(retried.body, json!({ "orderId": order, "state": "inFlight" }));
     let events = shop.get(&format!("/v1/orders/{order}/tracking")).by(&ann).events(usize::MAX).await;
     assert_eq!(events.last().unwrap().data["status"], "completed");
+}
+
+#[tokio::test]
+async fn what_a_checkout_is_parked_for_is_settled_by_hand() {
+    // Nobody ships, and the bank takes its time to give money back: nobody waits for that here.
+    let shop = Shop::scripted(r#"{"book":{"refuse":true},"refund":{"delayMs":600000}}"#).await;
+    let (admin, sam) = (shop.appoint("root", Role::Admin).await, shop.join("sam", "seller").await);
+    let ann = shop.join("ann", "buyer").await;
+    let item = shop.list(&sam, "A", 5).await;
+    let checkout = shop.fill(&ann, &item, 1).await;
+    let order = shop.post("/v1/checkout", checkout).by(&ann).send().await.expect(202).text("orderId");
+    let settle = |order: &str, body: Value| {
+        shop.post(&format!("/v1/admin/checkouts/{order}/settle"), body).by(&admin).send()
+    };
+    let body = json!({ "reason": "bank transfer 4711", "outcome": "done" });
+    settle("00000000-0000-0000-0000-000000000000", body.clone()).await.problem(404, "not-found");
+    for (bad, field) in [
+        (json!({}), "reason"),
+        (json!({ "reason": " " }), "reason"),
+        (json!({ "reason": "x".repeat(501) }), "reason"),
+        (json!({ "reason": "so", "outcome": "perhaps" }), "outcome"),
+    ] {
+        assert_eq!(settle(&order, bad).await.problem(422, "invalid-parameters").fields(), [field]);
+    }
+    let stranger = shop.post(&format!("/v1/admin/checkouts/{order}/settle"), body.clone()).by(&ann);
+    stranger.send().await.problem(403, "forbidden");
+
+    let filter = souk_event_log::Filter::event_types(["RefundRequested"]);
+    let mut asked = shop.market.log.subscribe(None, filter);
+    while !matches!(asked.next().await, Some(Ok(souk_event_log::Message::Event(_)))) {}
+    settle(&order, body.clone()).await.problem(409, "conflict");
+    let park = CheckoutCommand::Park { effect: Effect::Refund, reason: "no answer".into(), attempts: 12 };
+    let context = Context::new(fresh_id(), "test");
+    let checkouts = &shop.market.aggregates.checkouts;
+    checkouts.execute(order.parse().unwrap(), park, &context).await.unwrap();
+    let not_needed = json!({ "reason": "never mind", "outcome": "notNeeded" });
+    settle(&order, not_needed).await.problem(409, "conflict");
+    assert_eq!(settle(&order, body.clone()).await.expect(202).text("orderId"), order);
+    // Again is fine.
+    settle(&order, body).await.expect(202);
+    let events = shop.get(&format!("/v1/orders/{order}/tracking")).by(&ann).events(usize::MAX).await;
+    assert_eq!(events.last().unwrap().data["status"], "cancelled");
+    let read = |query: &str| shop.get(&format!("/v1/events?{query}")).by(&admin).send();
+    let settlements = lines(&read("type=CheckoutSettled").await.text);
+    let [settlement] = &*settlements else { panic!("{settlements:?}") };
+    assert_eq!(
+        (&settlement["actor"], &settlement["data"]["reason"]),
+        (&json!(format!("account:{}", admin.id)), &json!("bank transfer 4711"))
+    );
+    let refunds = lines(&read("type=PaymentRefunded").await.text);
+    assert_eq!(refunds[0]["data"]["refundId"], format!("byHand:{order}"));
 }
