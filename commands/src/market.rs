@@ -3,8 +3,8 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use souk_domain::{
-    account::Account, cart::Cart, inventory::Inventory, item::Item, order::Orders, payment::Payment,
-    shipment::Shipment, synonyms::Synonyms,
+    account::Account, cart::Cart, credit::Credit, inventory::Inventory, item::Item, order::Orders,
+    payment::Payment, pricing::PriceList, promotion::Promotion, shipment::Shipment, synonyms::Synonyms,
 };
 use souk_event_log::EventLog;
 use souk_gateways::{Carrier, PaymentGateway};
@@ -31,6 +31,8 @@ pub struct Aggregates {
     pub shipments: Category<Shipment>,
     pub checkouts: Category<Checkout>,
     pub synonyms: Category<Synonyms>,
+    pub promotions: Category<Promotion>,
+    pub credits: Category<Credit>,
 }
 
 impl Aggregates {
@@ -46,6 +48,8 @@ impl Aggregates {
             payments: Category::new(Arc::clone(&shared), PASSING),
             shipments: Category::new(Arc::clone(&shared), PASSING),
             checkouts: Category::new(Arc::clone(&shared), PASSING),
+            promotions: Category::new(Arc::clone(&shared), PASSING),
+            credits: Category::new(Arc::clone(&shared), PASSING),
             synonyms: Category::new(shared, NonZeroUsize::MIN),
         }
     }
@@ -58,6 +62,8 @@ pub struct Market {
     pub payments: Arc<dyn PaymentGateway>,
     pub carrier: Arc<dyn Carrier>,
     pub clock: Clock,
+    /// What shipping and tax cost.
+    pub prices: PriceList,
     pub(crate) current_carts: CurrentCarts,
 }
 
@@ -71,6 +77,13 @@ impl Market {
         clock: Clock,
     ) -> Self {
         let aggregates = Aggregates::new(Arc::clone(&log), clock.clone(), snapshots);
-        Self { log, aggregates, vault, payments, carrier, clock, current_carts: CurrentCarts::default() }
+        let (prices, current_carts) = (PriceList::default(), CurrentCarts::default());
+        Self { log, aggregates, vault, payments, carrier, clock, prices, current_carts }
+    }
+
+    /// Charges shipping and tax; without this there are none.
+    #[must_use]
+    pub fn with_prices(self, prices: PriceList) -> Self {
+        Self { prices, ..self }
     }
 }

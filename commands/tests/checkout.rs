@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod discounts;
 mod imports;
 mod support;
 
@@ -174,6 +175,7 @@ async fn a_cancellation_that_the_process_never_heard_of_is_found_at_the_next_ste
         buyer_id: buyer(1),
         lines: cart.value.lines,
         total: cart.value.total,
+        charges: cart.value.charges,
         payment: cart.value.payment,
         ship_to: cart.value.ship_to,
     };

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 pub use events::{
     ByHand, CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutSettled,
-    CheckoutStarted, Effect, Fact, Reservation,
+    CheckoutStarted, Claim, Effect, Fact, Reservation, Source,
 };
 pub use manager::{ManagerError, ProcessManager, Settings};
 pub use notices::{NoticeError, take_notice};

@@ -124,7 +124,7 @@ async fn next_step(
     let refund_key = key(order, WHOLE);
     match state {
         PaymentState::Pending { request, refund_wanted, .. }
-            if request.method.payment_type == PaymentType::Invoice =>
+            if request.method.payment_type == PaymentType::Invoice || request.amount.amount == 0 =>
         {
             Some(Ok(settle_outside(order, *refund_wanted)))
         }
@@ -179,7 +179,8 @@ pub(super) fn learnt(charge: Charge) -> PaymentCommand {
     }
 }
 
-/// An invoice is paid between seller and buyer: there is no gateway to ask.
+/// An invoice is paid between seller and buyer, and of what credit has paid in whole nothing is left to pay: there is no
+/// gateway to ask.
 fn settle_outside(order: OrderId, refund_wanted: bool) -> PaymentCommand {
     if refund_wanted {
         PaymentCommand::RecordFailure { reason: FailureReason::Cancelled }

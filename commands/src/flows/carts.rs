@@ -11,7 +11,7 @@ use souk_domain::{
 };
 use souk_event_log::Revision;
 
-use super::Acknowledged;
+use super::{Acknowledged, checkout::CheckoutFlowError};
 use crate::{
     Context, ExecuteError, Fresh, Market,
     executor::{Freshness, ReadFailure},
@@ -49,6 +49,8 @@ pub struct CartViewLine {
     pub line_total: Money,
     /// The item was withdrawn since.
     pub withdrawn: bool,
+    /// Of one, if the item says so.
+    pub weight_grams: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -113,7 +115,7 @@ pub async fn set_line(
 }
 
 /// The number, the id and the state of the account's open cart.
-pub(super) async fn open_cart(
+async fn open_cart(
     market: &Market,
     account: AccountId,
     freshness: Freshness,
@@ -154,6 +156,16 @@ async fn latest(market: &Market, account: AccountId) -> Result<u64, ReadFailure>
         }
     }
     Ok(there.max(1))
+}
+
+/// Why a cart cannot be checked out that was never opened, or is somebody else's.
+pub(super) async fn not_there(
+    market: &Market,
+    account: AccountId,
+    cart: CartId,
+) -> Result<CheckoutFlowError, ReadFailure> {
+    let (_, open, _) = open_cart(market, account, Freshness::Confirmed).await?;
+    Ok(if open == cart { CheckoutFlowError::EmptyCart } else { CheckoutFlowError::NoSuchCart })
 }
 
 async fn resolve(market: &Market, request: &LineRequest) -> Result<CartLine, CartFlowError> {
@@ -207,5 +219,7 @@ fn price(listing: &Listing, line: &CartLine) -> Option<Result<CartViewLine, Mone
         unit_price: variant.price,
         line_total,
         withdrawn: listing.withdrawn,
+        weight_grams:
+            listing.details.attributes.get("weightGrams").and_then(|grams| grams.trim().parse().ok()),
     }))
 }

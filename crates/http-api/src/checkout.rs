@@ -14,6 +14,7 @@ use souk_commands::{
     flows::{
         checkout::{self, Address, CheckedOut, CheckoutRequest},
         orders,
+        pricing::Extras,
     },
 };
 use souk_domain::order::{CancelReason, OrderStatus};
@@ -27,6 +28,7 @@ use crate::{
     answer::acknowledged,
     auth::Buyer,
     extract::{Body, CommandHead, Prefer},
+    orders::ShortLineBody,
     problem::{Problem, ProblemBody},
     validation::{self, MoneyBody, Validation, line},
 };
@@ -36,13 +38,32 @@ use crate::{
 pub(crate) struct NewCheckout {
     #[schema(value_type = Uuid)]
     cart_id: Option<String>,
-    /// What you believe the cart costs.
+    /// What you believe it costs: the `total` of a quote, which is the cart's where nothing is added or taken off.
     #[schema(value_type = MoneyBody)]
     amount: Option<MoneyBody>,
     #[schema(value_type = PaymentInfo)]
     payment_info: Option<PaymentInfo>,
     #[schema(value_type = AddressBody)]
     shipping_address: Option<AddressBody>,
+    coupon_code: Option<String>,
+    #[schema(value_type = Option<String>)]
+    gift_card_code: Option<Secret>,
+    use_store_credit: Option<bool>,
+}
+
+/// What else a buyer may bring.
+pub(crate) fn extras(
+    check: &mut Validation,
+    coupon_code: Option<String>,
+    gift_card_code: Option<Secret>,
+    use_store_credit: Option<bool>,
+) -> Extras {
+    let code = |code: Secret| line(1..=64)(code.expose().to_owned());
+    Extras {
+        coupon_code: check.optional("couponCode", coupon_code, line(1..=64)),
+        gift_card_code: check.optional("giftCardCode", gift_card_code, code),
+        use_store_credit: use_store_credit.unwrap_or_default(),
+    }
 }
 
 /// Of a card `cardNo`, `expiry` and `cvc`, or the `token` that the buyer's browser got for it from the gateway; of UPI `vpa`; a wallet needs nothing more.
@@ -88,15 +109,17 @@ impl NewCheckout {
     fn parse(self) -> Result<CheckoutRequest, Problem> {
         let mut check = Validation::default();
         let cart_id = check.required("cartId", self.cart_id, validation::id);
-        let amount =
-            check.present("amount", self.amount).and_then(|amount| check.money("amount", Some(amount)));
+        let amount = check
+            .present("amount", self.amount)
+            .and_then(|amount| check.money_or_none("amount", Some(amount)));
         let payment = check.present("paymentInfo", self.payment_info).and_then(|info| info.parse(&mut check));
         let shipping_address = check
             .present("shippingAddress", self.shipping_address)
             .and_then(|address| address.parse(&mut check));
+        let extras = extras(&mut check, self.coupon_code, self.gift_card_code, self.use_store_credit);
         match (cart_id, amount, payment, shipping_address, check.is_clean()) {
             (Some(cart_id), Some(amount), Some(payment), Some(shipping_address), true) => {
-                Ok(CheckoutRequest { cart_id, amount, payment, shipping_address })
+                Ok(CheckoutRequest { cart_id, amount, payment, shipping_address, extras })
             }
             _ => Err(check.into()),
         }
@@ -168,6 +191,9 @@ pub(crate) struct OrderAccepted {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     reason: Option<CancelReason>,
+    /// Of an order that lacked stock.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    short_lines: Vec<ShortLineBody>,
 }
 
 /// Check out.
@@ -177,7 +203,7 @@ pub(crate) struct OrderAccepted {
     responses((status = 202, description = "The order is placed.", body = OrderAccepted),
         (status = 200, description = "With `Prefer: wait`: the checkout has ended.", body = OrderAccepted),
         (status = 404, description = "No such cart.", body = ProblemBody),
-        (status = 409, description = "`amount` is not what the cart costs: `total` is.", body = ProblemBody),
+        (status = 409, description = "`amount` is not what it costs: `total` is.", body = ProblemBody),
         (status = 422, body = ProblemBody)))]
 pub(crate) async fn check_out(
     Buyer(buyer): Buyer,
@@ -209,7 +235,12 @@ pub(crate) async fn check_out(
 
 impl OrderAccepted {
     pub(crate) fn of(checked_out: CheckedOut) -> Self {
-        Self { order_id: checked_out.order_id.0, status: checked_out.status, reason: None }
+        Self {
+            order_id: checked_out.order_id.0,
+            status: checked_out.status,
+            reason: None,
+            short_lines: vec![],
+        }
     }
 }
 
@@ -239,7 +270,9 @@ async fn standing(api: &Api, accepted: CheckedOut) -> (OrderAccepted, Option<Pos
     else {
         return (OrderAccepted::of(accepted), None);
     };
-    (OrderAccepted { order_id: accepted.order_id.0, status: order.status, reason: order.reason }, position)
+    let short_lines = ShortLineBody::of(&order.short_lines, &order.placed.lines);
+    let order_id = accepted.order_id.0;
+    (OrderAccepted { order_id, status: order.status, reason: order.reason, short_lines }, position)
 }
 
 pub(crate) fn header_value(text: &str) -> Result<HeaderValue, Problem> {
@@ -277,6 +310,23 @@ mod tests {
         let mut with_wallet = body();
         with_wallet["paymentInfo"] = json!({ "paymentType": "wallet" });
         assert!(matches!(parse(with_wallet).unwrap().payment, PaymentDetails::Wallet));
+    }
+
+    #[test]
+    fn coupons_and_credit_are_read_and_an_amount_may_be_nothing() {
+        let mut free = body();
+        free["amount"]["amount"] = json!(0);
+        free["couponCode"] = json!("SPRING");
+        free["giftCardCode"] = json!("ABCD-EFGH");
+        free["useStoreCredit"] = json!(true);
+        let request = parse(free.clone()).unwrap();
+        assert_eq!(request.extras.coupon_code.as_deref(), Some("SPRING"));
+        assert_eq!(request.extras.gift_card_code.as_deref(), Some("ABCD-EFGH"));
+        assert!(request.extras.use_store_credit);
+        assert!(!format!("{request:?}").contains("ABCD"));
+        free["amount"]["amount"] = json!(-1);
+        free["couponCode"] = json!("");
+        assert_eq!(fields(free), ["amount.amount", "couponCode"]);
     }
 
     #[test]

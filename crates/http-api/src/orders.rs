@@ -16,7 +16,7 @@ use souk_commands::flows::{checkout::Address, orders as flow};
 use souk_domain::{
     AccountId, OrderId,
     account::Role,
-    order::{CancelReason, Order, OrderLine, OrderStatus, ShipTo},
+    order::{CancelReason, Order, OrderLine, OrderStatus, ShipTo, ShortLine},
     payment::{FailureReason, PaymentState, PaymentType},
     shipment::ShipmentStatus,
 };
@@ -34,6 +34,7 @@ use crate::{
     Api,
     answer::{self, OrderPage, SHORT_PATIENCE, acknowledged},
     auth::{BuyerOrAdmin, Person, Trader, Witness},
+    charges::ChargesBody,
     checkout::AddressBody,
     extract::{CommandHead, MaybeBody, MinPosition, Params, PathId},
     past,
@@ -48,12 +49,19 @@ pub(crate) struct OrderBody {
     order_id: Uuid,
     #[schema(value_type = String, example = "completed")]
     status: OrderStatus,
-    /// Why it was cancelled: `outOfStock`, `paymentDeclined`, `shippingUnavailable`, `buyerRequest` or `timeout`.
+    /// Why it was cancelled: `outOfStock`, `paymentDeclined`, `shippingUnavailable`, `buyerRequest`, `timeout`,
+    /// `promotionExhausted` or `creditExhausted`.
     #[schema(value_type = Option<String>)]
     reason: Option<CancelReason>,
+    /// What an order that is `outOfStock` lacked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    short_lines: Vec<ShortLineBody>,
     placed_at: DateTime<Utc>,
-    /// Of the lines shown.
+    /// Of the lines shown; of a whole order with shipping and tax, after discounts.
     total: MoneyBody,
+    /// Not in a seller's part: these belong to the order as a whole.
+    #[serde(flatten)]
+    charges: Option<ChargesBody>,
     lines: Vec<OrderLineBody>,
     shipments: Vec<ShipmentBody>,
     /// Oldest first; not in a seller's list.
@@ -160,6 +168,34 @@ pub(crate) struct ShipmentLineBody {
     quantity: u32,
 }
 
+#[derive(Serialize, ToSchema)]
+#[schema(as = ShortLine)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ShortLineBody {
+    item_id: Uuid,
+    sku: String,
+    /// By all lines of that SKU.
+    requested: u32,
+    /// What was left.
+    available: u64,
+}
+
+impl ShortLineBody {
+    /// Those that are among the lines.
+    pub(crate) fn of(short: &[ShortLine], lines: &[OrderLine]) -> Vec<Self> {
+        let named = |short: &ShortLine| {
+            let line = lines.iter().find(|line| line.sku_id == short.sku_id)?;
+            Some(Self {
+                item_id: line.item_id.0,
+                sku: line.sku.to_string(),
+                requested: short.requested,
+                available: short.available,
+            })
+        };
+        short.iter().filter_map(named).collect()
+    }
+}
+
 impl From<&OrderLine> for OrderLineBody {
     fn from(line: &OrderLine) -> Self {
         // Sums were checked when the order was placed.
@@ -209,8 +245,10 @@ impl OrderBody {
             order_id: order.order_id.0,
             status: order.status,
             reason: order.reason,
+            short_lines: ShortLineBody::of(&order.short_lines, &order.lines),
             placed_at: order.placed_at,
             total: order.total.into(),
+            charges: Some(ChargesBody::of(order.charges, order.total)),
             shipments: order
                 .shipments
                 .into_iter()
@@ -244,8 +282,10 @@ impl OrderBody {
             order_id: order.order_id.0,
             status: order.status,
             reason: order.reason,
+            short_lines: vec![],
             placed_at: order.placed_at,
             total: order.total.into(),
+            charges: None,
             shipments: shipment.collect(),
             lines: order.lines.iter().map(OrderLineBody::from).collect(),
             timeline: None,
@@ -255,9 +295,9 @@ impl OrderBody {
         }
     }
 
-    /// How somebody pays is none of a seller's business.
+    /// How somebody pays, and for what beside the goods, is none of a seller's business.
     fn without_payment(self) -> Self {
-        Self { payment: None, ..self }
+        Self { payment: None, charges: None, ..self }
     }
 
     pub(crate) async fn addressed(mut self, api: &Api, ship_to: Option<&ShipTo>) -> Result<Self, Problem> {

@@ -161,6 +161,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "SOUK_SYNONYMS", value_name = "FILE")]
     pub(crate) synonyms: Option<PathBuf>,
 
+    /// What shipping and tax cost (JSON, see docs/pricing.md); without it neither costs anything
+    #[arg(long, env = "SOUK_PRICING", value_name = "FILE")]
+    pub(crate) pricing: Option<PathBuf>,
+
     /// From checkout until an order is given up, unless it is ready to ship by then
     #[arg(long, env = "SOUK_CHECKOUT_DEADLINE", value_name = "TIME", default_value = "15m", value_parser = duration)]
     pub(crate) checkout_deadline: Duration,
@@ -451,11 +455,13 @@ pub(crate) fn run() -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
-        if command.heeds_signals() {
-            return Box::pin(command.run(config)).await;
+        let heeds_signals = command.heeds_signals();
+        let running = Box::pin(command.run(config));
+        if heeds_signals {
+            return running.await;
         }
         tokio::select! {
-            result = command.run(config) => result,
+            result = running => result,
             // What is dropped here ends what it had started: a private PostgreSQL, the server of a benchmark.
             interrupted = serve::signalled() => interrupted.and_then(|()| anyhow::bail!("interrupted")),
         }

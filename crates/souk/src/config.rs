@@ -1,8 +1,15 @@
 //! What the program was told, checked as a whole before anything is started. Relies on [`crate::cli`] for the parsing of
 //! single values; every error names the field.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
+use souk_domain::pricing::PriceList;
 use souk_event_log::kurrentdb::{Address, AddressError};
 use souk_gateways::{Limits, Secret, stripe::StripeConfig};
 use souk_vault::MasterKey;
@@ -40,6 +47,7 @@ pub(crate) struct ServeConfig {
     pub(crate) gateway_timeout: Duration,
     /// Rules for searches.
     pub(crate) synonyms: Option<PathBuf>,
+    pub(crate) prices: PriceList,
     pub(crate) checkout_deadline: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) webhook_timeout: Duration,
@@ -171,6 +179,7 @@ impl Default for ServeConfig {
             stripe: None,
             gateway_timeout: Limits::default().deadline,
             synonyms: None,
+            prices: PriceList::default(),
             checkout_deadline: Duration::from_mins(15),
             drain_timeout: Duration::from_secs(10),
             webhook_timeout: Pace::default().timeout,
@@ -222,6 +231,8 @@ impl ServeConfig {
         if args.gateway_timeout < Duration::from_millis(100) {
             return Err(ConfigError::new("--gateway-timeout", "it is a tenth of a second at least"));
         }
+        let given = args.pricing.as_ref().filter(|file| !file.as_os_str().is_empty());
+        let prices = given.map_or_else(|| Ok(PriceList::default()), |file| prices(file))?;
         let event_server = match args.event_server_listen {
             Some(listen) => Some(args.event_server.clone().config(listen, false).check()?),
             None if args.event_server.allow_append => {
@@ -240,6 +251,7 @@ impl ServeConfig {
             stripe: stripe(args)?,
             gateway_timeout: args.gateway_timeout,
             synonyms: args.synonyms.clone().filter(|file| !file.as_os_str().is_empty()),
+            prices,
             checkout_deadline: args.checkout_deadline,
             drain_timeout: args.drain_timeout,
             webhook_timeout: args.webhook_timeout,
@@ -311,6 +323,17 @@ fn web(field: &'static str, url: &str) -> Result<reqwest::Url, ConfigError> {
     } else {
         Err(ConfigError::new(field, "it begins with http:// or https://"))
     }
+}
+
+fn prices(file: &Path) -> Result<PriceList, ConfigError> {
+    let wrong = |problem: String| ConfigError::new("--pricing", format!("{}: {problem}", file.display()));
+    let text = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    let mut json = serde_json::Deserializer::from_slice(&text);
+    let prices: PriceList = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| wrong(format!("{}: {}", error.path(), error.inner())))?;
+    json.end().map_err(|error| wrong(error.to_string()))?;
+    prices.check().map_err(|error| wrong(error.to_string()))?;
+    Ok(prices)
 }
 
 fn database(url: &str) -> Result<PgConnectOptions, ConfigError> {
@@ -395,6 +418,31 @@ mod tests {
         for (arguments, field) in cases {
             assert_eq!(config(arguments).expect_err("wrong").field, *field, "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn a_wrong_price_names_its_field() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().to_str().expect("a path").to_owned();
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            config(&["--pricing", &path])
+        };
+        for (text, field) in [
+            (r#"{"tax": {"GB": "a fifth"}}"#, "tax.GB"),
+            (r#"{"tax": {"GB": 20000}}"#, "tax.GB"),
+            (r#"{"shipping": {"USD": {"GB": {"flat": 1, "freeAbowe": 2}}}}"#, "shipping.USD.GB"),
+            (r#"{"shipping": {"USD": {"GB": {"flat": -1}}}}"#, "shipping.USD.GB.flat"),
+            ("{} {}", "trailing"),
+        ] {
+            let error = read(text).expect_err("wrong");
+            assert_eq!(error.field, "--pricing");
+            assert!(error.problem.contains(field), "{text}: {error}");
+        }
+        let prices = read(r#"{"tax": {"GB": 2000}}"#).expect("right").serve.prices;
+        assert_eq!(prices.tax["GB"], 2000);
+        let missing = config(&["--pricing", "no/such/file.json"]).expect_err("wrong");
+        assert_eq!(missing.field, "--pricing");
     }
 
     #[test]

@@ -197,14 +197,15 @@ impl Site {
         let vault = self.vault().await?;
         let snapshots = self.data.snapshots();
         let snapshots = tokio::task::spawn_blocking(move || Snapshots::open(&snapshots)).await??;
-        Ok(Arc::new(Market::new(
+        let market = Market::new(
             Arc::clone(&self.log),
             Some(snapshots),
             vault,
             Arc::clone(&gateways.payments),
             Arc::clone(&gateways.carrier),
             clock,
-        )))
+        );
+        Ok(Arc::new(market.with_prices(self.config.serve.prices.clone())))
     }
 
     /// Starts those of the roles that no server beside has already.

@@ -9,4 +9,5 @@ mod operators;
 mod orders;
 mod past;
 mod payments;
+mod pricing;
 mod support;

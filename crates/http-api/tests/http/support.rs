@@ -15,7 +15,7 @@ use souk_commands::{
     clock::{Clock, fresh_id},
     flows::accounts::{self, Registration},
 };
-use souk_domain::{AccountId, account::Role};
+use souk_domain::{AccountId, account::Role, pricing::PriceList};
 use souk_event_log::{EventLog, SqliteLog, sqlite};
 use souk_gateways::{
     PaymentGateway,
@@ -52,12 +52,22 @@ impl Shop {
         Self::with(script, Settings::default()).await
     }
 
+    /// Where shipping and tax cost something.
+    pub(crate) async fn priced(prices: Value) -> Self {
+        let prices = serde_json::from_value(prices).unwrap();
+        Self::built(None, "{}", Settings::default(), prices).await
+    }
+
     pub(crate) async fn with(script: &str, settings: Settings) -> Self {
-        Self::paid_through(None, script, settings).await
+        Self::built(None, script, settings, PriceList::default()).await
     }
 
     /// Through Stripe, if one is given.
     pub(crate) async fn paid_through(stripe: Option<Stripe>, script: &str, settings: Settings) -> Self {
+        Self::built(stripe, script, settings, PriceList::default()).await
+    }
+
+    async fn built(stripe: Option<Stripe>, script: &str, settings: Settings, prices: PriceList) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = TestPostgres::shared().await.database().await;
         let log: Arc<dyn EventLog> =
@@ -74,7 +84,8 @@ impl Shop {
             None => Arc::new(bank.clone()),
         };
         let carrier = Arc::new(bank);
-        let market = Arc::new(Market::new(Arc::clone(&log), None, vault, payments, carrier, clock));
+        let market = Market::new(Arc::clone(&log), None, vault, payments, carrier, clock);
+        let market = Arc::new(market.with_prices(prices));
         let index = SearchIndex::open(&folder.path().join("search"), souk_search::Config::default()).unwrap();
         let search = SearchProjector::new(Arc::clone(&index));
         let projections = Projections::start(log, database.options(), read_models(), Some(search));
