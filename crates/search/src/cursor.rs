@@ -97,7 +97,9 @@ impl Cursor {
             return Err(SearchError::Cursor);
         }
         let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| SearchError::Cursor)?;
-        serde_json::from_slice(&json).map_err(|_| SearchError::Cursor)
+        let cursor: Self = serde_json::from_slice(&json).map_err(|_| SearchError::Cursor)?;
+        // Who makes one up gets no further than who asks for nonsense.
+        if cursor.groups.iter().all(Group::is_sound) { Ok(cursor) } else { Err(SearchError::Cursor) }
     }
 }
 
@@ -122,6 +124,23 @@ mod tests {
         assert_eq!(unpack(&cursor.order).unwrap(), [mark(1), mark(u64::MAX)]);
         assert_eq!(Cursor::decode(&cursor.encode().unwrap()).unwrap(), cursor);
         assert_eq!(Rank::from(cursor.after), Rank::new(u64::MAX, 5));
+    }
+
+    #[test]
+    fn groups_that_nobody_could_have_typed_are_refused() {
+        let group = |text: &str| {
+            let json = format!(r#"{{"s": "price", "r": 1, "a": [1, 2], "t": 3, "g": [{text}]}}"#);
+            Cursor::decode(&URL_SAFE_NO_PAD.encode(json)).is_ok()
+        };
+        assert!(group(r#"{"a": [{"w": ["lamp"], "b": 0.7, "p": true}], "n": 1}"#));
+        for made_up in [
+            r#"{"a": [], "n": 1}"#,
+            r#"{"a": [{"w": [], "b": 1, "p": true}], "n": 1}"#,
+            r#"{"a": [{"w": ["lamp"], "b": -1, "p": true}], "n": 1}"#,
+            r#"{"a": [{"w": ["lamp"], "b": 1, "p": true}], "n": 18446744073709551615}"#,
+        ] {
+            assert!(!group(made_up), "{made_up}");
+        }
     }
 
     #[test]

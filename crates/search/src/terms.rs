@@ -66,6 +66,19 @@ impl Group {
         Self { alternatives: alternatives.into_iter().map(typed_as).collect(), span: 1, typed }
     }
 
+    /// Whether it could come of a term: the search relies on it.
+    pub(crate) fn is_sound(&self) -> bool {
+        let sound = |said: &Alternative| {
+            !said.words.is_empty()
+                && said.words.len() <= LONGEST_TERM
+                && said.weight > 0.0
+                && said.weight <= 1.0
+        };
+        !self.alternatives.is_empty()
+            && self.alternatives.iter().all(sound)
+            && (1..=MOST_GROUPS).contains(&self.span)
+    }
+
     pub(crate) fn words(&self) -> impl Iterator<Item = &String> {
         self.alternatives.iter().flat_map(|alternative| &alternative.words)
     }
