@@ -305,7 +305,7 @@ fn facts_that_come_together_are_recorded_together() {
 /// Parks it for the effect, which must be what the checkout waits for.
 #[track_caller]
 fn parked(story: Story, effect: Effect) -> Given<Checkout> {
-    assert!(story.0.state().as_ref().unwrap().outstanding().contains(&effect));
+    assert!(story.0.state().as_ref().is_some_and(|process| process.outstanding().contains(&effect)));
     let (reason, attempts) = ("the bank is closed".to_owned(), 12);
     let park = CheckoutCommand::Park { effect: effect.clone(), reason: reason.clone(), attempts };
     story

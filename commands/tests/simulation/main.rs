@@ -161,13 +161,13 @@ fn server(world: &Arc<World>, vault: &Vault) -> Arc<Market> {
 
 /// Somebody looks after checkouts that are parked: tries again, and after a while sees to it by hand.
 async fn operate(world: Arc<World>, server: Arc<Market>) {
-    let mut tries = BTreeMap::<OrderId, u32>::new();
+    let mut sent_on = BTreeMap::<OrderId, u32>::new();
     for round in 0_u64.. {
         tokio::time::sleep(Duration::from_mins(2)).await;
         for (order, effect) in world.parked() {
             let id = Uuid::new_v5(&order.0, &(world.elapsed().as_nanos() as u64 ^ round).to_le_bytes());
             let context = Context::new(id, "operator");
-            let tried = tries.entry(order).and_modify(|tried| *tried += 1).or_default();
+            let tried = sent_on.entry(order).and_modify(|tried| *tried += 1).or_default();
             let charged = world.till.books(&world, |books| books.is_charged(order));
             let command = if *tried < TRIES {
                 CheckoutCommand::Resume
