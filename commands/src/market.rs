@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use souk_domain::{
-    account::Account, cart::Cart, inventory::Inventory, item::Item, order::Orders, payment::Payment,
-    shipment::Shipment,
+    account::Account, cart::Cart, inventory::Inventory, item::Item, ledger::Ledger, order::Orders,
+    payment::Payment, returns::Returns, shipment::Shipment,
 };
 use souk_event_log::EventLog;
 use souk_gateways::{Carrier, PaymentGateway};
@@ -26,6 +26,8 @@ pub struct Aggregates {
     pub payments: Category<Payment>,
     pub shipments: Category<Shipment>,
     pub checkouts: Category<Checkout>,
+    pub returns: Category<Returns>,
+    pub ledgers: Category<Ledger>,
 }
 
 impl Aggregates {
@@ -41,7 +43,9 @@ impl Aggregates {
             orders: Category::new(Arc::clone(&shared), passing),
             payments: Category::new(Arc::clone(&shared), passing),
             shipments: Category::new(Arc::clone(&shared), passing),
-            checkouts: Category::new(shared, passing),
+            checkouts: Category::new(Arc::clone(&shared), passing),
+            returns: Category::new(Arc::clone(&shared), passing),
+            ledgers: Category::new(shared, long_lived),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{Context, ExecuteError, Market};
 const REFUND_ATTEMPTS: u32 = 12;
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SettlementError {
+pub(crate) enum SettlementError {
     #[error("the payment could not be recorded: {0}")]
     Log(#[from] ExecuteError<PaymentError>),
     #[error("the gateway does not give the money back: {0}")]
@@ -25,7 +25,7 @@ pub(super) enum SettlementError {
 }
 
 /// Until nothing is left to do. Returns how it stands then.
-pub(super) async fn settle(
+pub(crate) async fn settle(
     market: &Market,
     order: OrderId,
     context: &Context,

@@ -6,6 +6,8 @@ pub mod checkout;
 pub mod imports;
 pub mod items;
 pub mod orders;
+pub mod payouts;
+pub mod returns;
 pub mod revision;
 pub mod shipments;
 

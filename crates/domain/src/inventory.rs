@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountId, Decider, ItemId, OrderId, Sku, SkuId, domain_events};
+use crate::{AccountId, Decider, ItemId, OrderId, ReturnId, Sku, SkuId, domain_events};
 
 /// Units of one SKU at most: any sum of them is exact in JSON and in every view.
 pub const MAX_ON_HAND: u64 = 1_000_000_000_000;
@@ -21,6 +21,7 @@ domain_events! {
         ReservationReleased = 1,
         ReservationCommitted = 1,
         StockAdjusted = 1,
+        StockReturned = 1,
     }
 }
 
@@ -76,6 +77,15 @@ pub struct StockAdjusted {
     pub reason: Option<String>,
 }
 
+/// What a buyer sent back, or never got, is there to be sold again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StockReturned {
+    pub order_id: OrderId,
+    pub return_id: ReturnId,
+    pub quantity: u32,
+}
+
 /// How a reservation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -93,6 +103,8 @@ pub struct InventoryState {
     pub reserved: u64,
     open: BTreeMap<OrderId, u32>,
     ended: Ended,
+    /// The latest, oldest first, so that a repeated command finds that it was carried out.
+    returned: VecDeque<ReturnId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +146,7 @@ struct Ended {
 }
 
 const ENDINGS_KEPT: usize = 10_000;
+const RETURNS_KEPT: usize = 1_000;
 
 impl Ended {
     fn remember(&mut self, order: OrderId, ending: Ending) {
@@ -170,6 +183,7 @@ pub enum InventoryCommand {
     Release { order_id: OrderId },
     Commit { order_id: OrderId },
     Adjust { change: i64, reason: Option<String> },
+    PutBack { return_id: ReturnId, quantity: u32 },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -196,6 +210,7 @@ impl Decider for Inventory {
     type Error = InventoryError;
 
     const CATEGORY: &'static str = "inventory";
+    const STATE_VERSION: u32 = 2;
 
     fn evolve(mut state: InventoryState, event: &InventoryEvent) -> InventoryState {
         match event {
@@ -224,6 +239,13 @@ impl Decider for Inventory {
             }
             InventoryEvent::StockAdjusted(event) => {
                 state.on_hand = state.on_hand.saturating_add_signed(event.change);
+            }
+            InventoryEvent::StockReturned(event) => {
+                state.on_hand = state.on_hand.saturating_add(event.quantity.into());
+                state.returned.push_back(event.return_id);
+                if state.returned.len() > RETURNS_KEPT {
+                    state.returned.pop_front();
+                }
             }
         }
         state
@@ -275,6 +297,15 @@ impl Decider for Inventory {
                 }
                 Ok(vec![StockAdjusted { change: *change, reason: reason.clone() }.into()])
             }
+            InventoryCommand::PutBack { return_id, .. } if state.returned.contains(return_id) => Ok(vec![]),
+            InventoryCommand::PutBack { return_id, quantity } => Ok(vec![
+                StockReturned {
+                    order_id: return_id.returns.order_id,
+                    return_id: *return_id,
+                    quantity: *quantity,
+                }
+                .into(),
+            ]),
         }
     }
 }

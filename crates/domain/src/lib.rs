@@ -12,8 +12,10 @@ pub mod account;
 pub mod cart;
 pub mod inventory;
 pub mod item;
+pub mod ledger;
 pub mod order;
 pub mod payment;
+pub mod returns;
 pub mod shipment;
 #[doc(hidden)]
 pub mod stored;
@@ -21,6 +23,8 @@ pub mod stored;
 pub mod testing;
 
 pub use decider::{Decider, DomainEvent, UnreadableEvent};
-pub use ids::{AccountId, CartId, ItemId, OrderId, ShipmentId, Sku, SkuError, SkuId};
+pub use ids::{
+    AccountId, CartId, ItemId, OrderId, PayoutId, ReturnId, ReturnIdError, ReturnsId, ShipmentId, Sku, SkuError, SkuId,
+};
 pub use money::{Currency, Money, MoneyError};
 pub use personal::Sealed;

@@ -30,6 +30,8 @@ pub(crate) mod view {
     pub(crate) const SELLER_ORDERS: &str = "seller_orders";
     pub(crate) const ACCOUNTS: &str = "accounts";
     pub(crate) const CHECKOUTS: &str = "checkouts";
+    pub(crate) const RETURNS: &str = "returns";
+    pub(crate) const LEDGER: &str = "ledger";
     pub(crate) const SEARCH: &str = souk_projections::search::SearchProjector::NAME;
 }
 

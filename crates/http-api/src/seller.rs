@@ -34,7 +34,11 @@ pub(crate) async fn orders(
 ) -> Result<Json<OrderPage<OrderBody>>, Problem> {
     let status = orders::status(&mut params);
     let shipment =
-        params.read("shipment", named, "requested, ready, refused, dispatched, delivered or cancelled");
+        params.read(
+            "shipment",
+            named,
+            "requested, ready, refused, partlyDispatched, dispatched, delivered or cancelled",
+        );
     let (cursor, size) = params.page();
     params.finish()?;
     api.see(&[answer::view::SELLER_ORDERS], min).await?;

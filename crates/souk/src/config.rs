@@ -3,6 +3,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use souk_commands::after::Commissions;
 use souk_event_log::kurrentdb::{Address, AddressError};
 use souk_vault::MasterKey;
 use souk_webhooks::{Pace, Reach};
@@ -34,6 +35,7 @@ pub(crate) struct ServeConfig {
     pub(crate) metrics_listen: SocketAddr,
     pub(crate) roles: Roles,
     pub(crate) sandbox: Option<PathBuf>,
+    pub(crate) commissions: Commissions,
     pub(crate) checkout_deadline: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) webhook_timeout: Duration,
@@ -155,6 +157,7 @@ impl Default for ServeConfig {
             metrics_listen: loopback(9090),
             roles: Roles::ALL,
             sandbox: None,
+            commissions: Commissions::default(),
             checkout_deadline: Duration::from_mins(15),
             drain_timeout: Duration::from_secs(10),
             webhook_timeout: Pace::default().timeout,
@@ -203,6 +206,10 @@ impl ServeConfig {
         if let Some(file) = args.sandbox.as_ref().filter(|file| !file.is_file()) {
             return Err(ConfigError::new("--sandbox", format!("there is no file {}", file.display())));
         }
+        // A variable that is set to nothing is not set.
+        let commissions = args.commissions.as_ref().filter(|file| !file.as_os_str().is_empty());
+        let commissions = commissions.map(|file| Commissions::read(file)).transpose();
+        let commissions = commissions.map_err(|error| ConfigError::new("--commissions", error))?.unwrap_or_default();
         let event_server = match args.event_server_listen {
             Some(listen) => Some(args.event_server.clone().config(listen, false).check()?),
             None if args.event_server.allow_append => {
@@ -218,6 +225,7 @@ impl ServeConfig {
             metrics_listen: args.metrics_listen,
             roles: Roles::of(&args.roles),
             sandbox: args.sandbox.clone(),
+            commissions,
             checkout_deadline: args.checkout_deadline,
             drain_timeout: args.drain_timeout,
             webhook_timeout: args.webhook_timeout,
@@ -289,6 +297,7 @@ mod tests {
             (&["--webhook-timeout", "1ms"], "--webhook-timeout"),
             (&["--listen", "127.0.0.1:1", "--metrics-listen", "127.0.0.1:1"], "--metrics-listen"),
             (&["--sandbox", "no/such/file.json"], "--sandbox"),
+            (&["--commissions", "no/such/file.json"], "--commissions"),
             (&["--allow-append"], "--allow-append"),
             (&["--event-server-listen", "127.0.0.1:0", "--allow-append"], "--allow-append"),
         ];

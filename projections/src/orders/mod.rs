@@ -50,7 +50,7 @@ impl Projector for Orders {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn filter(&self) -> Filter {
@@ -110,6 +110,8 @@ struct State {
     reached: [Option<DateTime<Utc>>; FLOW.len()],
     payment_status: Option<&'static str>,
     payment_failure: Option<String>,
+    /// On top of what was refunded before.
+    refunded: i64,
 }
 
 impl State {
@@ -132,6 +134,11 @@ impl State {
     }
 
     fn pay(&mut self, event: &PaymentEvent) {
+        match event {
+            PaymentEvent::PaymentRefunded(event) => self.refunded += event.amount.amount,
+            PaymentEvent::PaymentPartlyRefunded(event) => self.refunded += event.amount.amount,
+            _ => {}
+        }
         self.payment_status = match event {
             PaymentEvent::PaymentRequested(_) => Some("requested"),
             PaymentEvent::PaymentCompleted(_) => Some("completed"),
@@ -176,10 +183,10 @@ async fn insert(tables: &mut PgConnection, placed: &[Placed]) -> Result<(), sqlx
 
 async fn insert_states(tables: &mut PgConnection, states: &[(&OrderId, &State)]) -> Result<(), sqlx::Error> {
     const STATEMENT: &str = "INSERT INTO order_states (order_id, status, reason, revision, payment_status, payment_failure,
-            placed_at, stock_reserved_at, paid_at, ready_to_ship_at, completed_at, cancelling_at, cancelled_at)
+            placed_at, stock_reserved_at, paid_at, ready_to_ship_at, completed_at, cancelling_at, cancelled_at, refunded)
          SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
             $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[],
-            $12::timestamptz[], $13::timestamptz[])";
+            $12::timestamptz[], $13::timestamptz[], $14::bigint[])";
     write_states(tables, STATEMENT, states).await
 }
 
@@ -197,12 +204,13 @@ async fn update_states(tables: &mut PgConnection, states: &[(&OrderId, &State)])
             ready_to_ship_at = coalesce(c.ready_to_ship_at, s.ready_to_ship_at),
             completed_at = coalesce(c.completed_at, s.completed_at),
             cancelling_at = coalesce(c.cancelling_at, s.cancelling_at),
-            cancelled_at = coalesce(c.cancelled_at, s.cancelled_at)
+            cancelled_at = coalesce(c.cancelled_at, s.cancelled_at),
+            refunded = s.refunded + c.refunded
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
             $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[],
-            $12::timestamptz[], $13::timestamptz[])
-            AS c (order_id, status, reason, revision, payment_status, payment_failure,
-                  placed_at, stock_reserved_at, paid_at, ready_to_ship_at, completed_at, cancelling_at, cancelled_at)
+            $12::timestamptz[], $13::timestamptz[], $14::bigint[])
+            AS c (order_id, status, reason, revision, payment_status, payment_failure, placed_at, stock_reserved_at,
+                  paid_at, ready_to_ship_at, completed_at, cancelling_at, cancelled_at, refunded)
          WHERE s.order_id = c.order_id";
     write_states(tables, STATEMENT, states).await
 }
@@ -226,6 +234,7 @@ async fn write_states(
     for place in 0..FLOW.len() {
         query = query.bind(states_only().map(|state| state.reached[place]).collect::<Vec<_>>());
     }
+    query = query.bind(states_only().map(|state| state.refunded).collect::<Vec<_>>());
     query.execute(tables).await?;
     Ok(())
 }

@@ -3,4 +3,6 @@
 pub(crate) mod accounts;
 pub(crate) mod checkouts;
 pub(crate) mod orders;
+pub(crate) mod payouts;
 pub(crate) mod projections;
+pub(crate) mod returns;

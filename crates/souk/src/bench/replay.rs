@@ -9,8 +9,8 @@ use futures::StreamExt;
 use serde::Serialize;
 use souk_commands::checkout::Checkout;
 use souk_domain::{
-    Decider, DomainEvent, UnreadableEvent, account::Account, cart::Cart, inventory::Inventory, item::Item,
-    order::Orders, payment::Payment, shipment::Shipment,
+    Decider, DomainEvent, UnreadableEvent, account::Account, cart::Cart, inventory::Inventory, item::Item, ledger::Ledger,
+    order::Orders, payment::Payment, returns::Returns, shipment::Shipment,
 };
 use souk_event_log::{Direction, EventLog, Filter, Recorded, SqliteLog, sqlite::Options};
 
@@ -103,6 +103,8 @@ fn decode(event: &Recorded) -> Result<(), UnreadableEvent> {
         Orders::CATEGORY => read::<Orders>(event),
         Payment::CATEGORY => read::<Payment>(event),
         Shipment::CATEGORY => read::<Shipment>(event),
+        Returns::CATEGORY => read::<Returns>(event),
+        Ledger::CATEGORY => read::<Ledger>(event),
         Account::CATEGORY => read::<Account>(event),
         Checkout::CATEGORY => read::<Checkout>(event),
         // A stranger's.

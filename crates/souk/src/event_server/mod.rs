@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, io::Write, net::SocketAddr, sync::Arc, time::Du
 use anyhow::Context;
 use souk_commands::{Market, checkout::Checkout, clock::Clock};
 use souk_domain::{
-    Decider, account::Account, cart::Cart, inventory::Inventory, item::Item, order::Orders, payment::Payment,
+    Decider, account::Account, cart::Cart, inventory::Inventory, item::Item, ledger::Ledger, order::Orders, payment::Payment, returns::Returns,
     shipment::Shipment,
 };
 use souk_event_log::EventLog;
@@ -125,7 +125,9 @@ fn categories() -> BTreeSet<String> {
         Inventory::CATEGORY,
         Item::CATEGORY,
         Orders::CATEGORY,
+        Ledger::CATEGORY,
         Payment::CATEGORY,
+        Returns::CATEGORY,
         Shipment::CATEGORY,
     ];
     categories.into_iter().map(str::to_owned).collect()
