@@ -117,7 +117,8 @@ impl Duty for Bookkeeper {
                 _ => None,
             },
             _ => {
-                let (Ok(order), event) = (id.parse(), PaymentEvent::from_json(name, version, &recorded.data)?)
+                let (Ok(order), event) =
+                    (id.parse(), PaymentEvent::from_json(name, version, &recorded.data)?)
                 else {
                     return Ok(None);
                 };

@@ -66,7 +66,8 @@ mod tests {
     fn the_longest_path_counts() {
         let text = r#"{"default": 500, "categories": {"Home": 800, "Home/Kitchen": 700}}"#;
         let commissions = Commissions::parse(text).unwrap();
-        let rate = |path: &[&str]| commissions.rate(&path.iter().map(|&part| part.to_owned()).collect::<Vec<_>>());
+        let rate =
+            |path: &[&str]| commissions.rate(&path.iter().map(|&part| part.to_owned()).collect::<Vec<_>>());
         assert_eq!(rate(&["Home", "Kitchen", "Pots"]), 700);
         assert_eq!(rate(&["Home", "Garden"]), 800);
         assert_eq!((rate(&["Books"]), rate(&[])), (500, 500));

@@ -144,7 +144,10 @@ impl ReturnProcess {
                 Task::CarryOut(id) => self.complete(id, &errand).await,
                 Task::GiveBack(shipment, request) => {
                     let context = context(request, "giveBack", &errand);
-                    give_back(&self.market, &context, shipment, request).await.map(drop).map_err(Failure::from)
+                    give_back(&self.market, &context, shipment, request)
+                        .await
+                        .map(drop)
+                        .map_err(Failure::from)
                 }
             };
             let wait = match (done, errand.task) {

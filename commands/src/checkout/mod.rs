@@ -21,8 +21,8 @@ pub use events::{
     CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutStarted, Effect, Fact,
     Reservation,
 };
-pub use manager::{ManagerError, ProcessManager, Settings};
 pub(crate) use manager::write_whole;
+pub use manager::{ManagerError, ProcessManager, Settings};
 pub use process::{Checkout, CheckoutCommand, Phase, Process};
 
 pub(crate) use settlement::{SettlementError, settle};

@@ -26,7 +26,9 @@ use std::{
 use parking_lot::Mutex;
 use souk_commands::{
     Context, Market,
+    after::{self, AfterSales, Commissions},
     checkout::{CheckoutCommand, ProcessManager, Settings},
+    flows,
 };
 use souk_local_postgres::{TestDatabase, TestPostgres};
 use souk_vault::{MasterKey, Vault};
@@ -41,6 +43,8 @@ use till::{DECLINED, Line, REFUSED, SILENT, SILENT_COUNTRY};
 use world::{Shaky, Trouble, World};
 
 const SEEDS: u64 = 20_000;
+/// Completed, and then something of it goes back.
+const RETURNED: &str = "returned";
 const SEED: &str = "SOUK_SIMULATION_SEED";
 /// Seeds within which each mutation has to be caught.
 const SEEDS_PER_MUTATION: u64 = 500;
@@ -130,6 +134,9 @@ async fn day(world: &Arc<World>, plan: &Plan, memory: &Memory, vault: &Vault) {
     for server in &servers[..managers] {
         let settings = Settings { deadline, attempts: 6, snapshot: None };
         tokio::spawn(ProcessManager::new(Arc::clone(server), settings).run(CancellationToken::new()));
+        let commissions = Commissions::parse(r#"{"default": 1250}"#).expect("rates");
+        let settings = after::Settings { commissions, notes: None };
+        tokio::spawn(AfterSales::new(Arc::clone(server), settings).run(CancellationToken::new()));
     }
     tokio::spawn(operate(Arc::clone(world), Arc::clone(&servers[1])));
     shoppers::live(world, plan, memory, &servers).await;
@@ -146,7 +153,7 @@ fn server(world: &Arc<World>, vault: &Vault) -> Arc<Market> {
     Arc::new(Market::new(log, None, vault.clone(), line(), line(), world.clock()))
 }
 
-/// Somebody looks after checkouts that are parked.
+/// Somebody looks after checkouts and returns that are parked.
 async fn operate(world: Arc<World>, server: Arc<Market>) {
     for round in 0_u64.. {
         tokio::time::sleep(Duration::from_mins(2)).await;
@@ -154,6 +161,11 @@ async fn operate(world: Arc<World>, server: Arc<Market>) {
             let id = Uuid::new_v5(&order.0, &(world.elapsed().as_nanos() as u64 ^ round).to_le_bytes());
             let context = Context::new(id, "operator");
             let _ = server.aggregates.checkouts.execute(order, CheckoutCommand::Resume, &context).await;
+        }
+        for id in world.parked_returns() {
+            let command =
+                Uuid::new_v5(&id.refund_key(), &(world.elapsed().as_nanos() as u64 ^ round).to_le_bytes());
+            let _ = flows::returns::resume(&server, &Context::new(command, "operator"), id).await;
         }
     }
 }
@@ -276,6 +288,7 @@ fn every_step_may_fail_and_may_happen_twice() {
     let soon = Some(Duration::from_millis(1));
     let plans = [
         ("completed", "pays", "GB", None, 1),
+        (RETURNED, "pays", "GB", None, 1),
         ("declined", DECLINED, "GB", None, 0),
         ("never paid", SILENT, "GB", None, 0),
         ("not shipped", "pays", REFUSED, None, 0),
@@ -283,7 +296,7 @@ fn every_step_may_fail_and_may_happen_twice() {
         ("cancelled", SILENT, "GB", soon, 0),
     ];
     for (name, token, country, cancels_after, completed) in plans {
-        let plan = || Plan::of_one(token, country, cancels_after);
+        let plan = || Plan::of_one(token, country, cancels_after, name == RETURNED);
         let world = World::with(None);
         let outcome = run_in(&world, &plan(), &keys.vault);
         assert_eq!((outcome.problems, outcome.completed), (vec![], completed), "{name}");

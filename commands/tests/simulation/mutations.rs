@@ -30,6 +30,12 @@ pub(crate) enum Mutation {
     LosesWhatItAcknowledged,
     /// The shipment is said to be booked, though the carrier refused.
     ShipsAnyway,
+    /// The refund of a return is said to have gone out, and goes out again.
+    ReturnRefundedTwice,
+    /// What came back is put into stock again and again.
+    PutBackTwice,
+    /// A sale stands in the books twice.
+    BookedTwice,
 }
 
 impl Mutation {
@@ -50,6 +56,9 @@ impl Mutation {
         Self::CartSoldTwice,
         Self::LosesWhatItAcknowledged,
         Self::ShipsAnyway,
+        Self::ReturnRefundedTwice,
+        Self::PutBackTwice,
+        Self::BookedTwice,
     ];
 
     /// What is written in place of the events.
@@ -63,7 +72,10 @@ impl Mutation {
             |events: Vec<NewEvent>| if world.draw(|random| random.one_in(3)) { vec![] } else { events };
         events.into_iter().flat_map(|event| match (self, &*event.event_type) {
             (Self::ReservationNotChecked, "ReservationRejected") => vec![renamed(event, "StockReserved")],
-            (Self::ReservedTwice, "StockReserved") => twice(event),
+            (Self::ReservedTwice, "StockReserved")
+            | (Self::ReturnRefundedTwice, "PaymentPartlyRefunded")
+            | (Self::PutBackTwice, "StockReturned")
+            | (Self::BookedTwice, "EntryPosted") => twice(event),
             (Self::ReleaseSkipped, "ReservationReleased") => {
                 vec![with(renamed(event, "StockAdjusted"), |data| *data = serde_json::json!({ "change": 0 }))]
             }

@@ -120,7 +120,9 @@ impl Shop {
         let settings = after::Settings { commissions, notes: Some(self.folder.path().to_owned()) };
         let after = AfterSales::new(Arc::clone(&self.market), settings).run(stop.clone());
         let manager = manager.run(stop.clone());
-        let task = tokio::spawn(async { drop(futures::future::join(manager, after).await) });
+        let task = tokio::spawn(async {
+            futures::future::join(manager, after).await;
+        });
         self.running = Some((stop, task));
     }
 

@@ -24,7 +24,8 @@ pub mod testing;
 
 pub use decider::{Decider, DomainEvent, UnreadableEvent};
 pub use ids::{
-    AccountId, CartId, ItemId, OrderId, PayoutId, ReturnId, ReturnIdError, ReturnsId, ShipmentId, Sku, SkuError, SkuId,
+    AccountId, CartId, ItemId, OrderId, PayoutId, ReturnId, ReturnIdError, ReturnsId, ShipmentId, Sku,
+    SkuError, SkuId,
 };
 pub use money::{Currency, Money, MoneyError};
 pub use personal::Sealed;

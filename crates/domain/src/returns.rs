@@ -176,15 +176,38 @@ impl ReturnsState {
 #[derive(Clone, Debug)]
 pub enum ReturnCommand {
     /// By the buyer. `bought` are the seller's lines of the order, which never change.
-    Request { ask: Ask, bought: Vec<OrderLine>, reason: Option<Sealed> },
+    Request {
+        ask: Ask,
+        bought: Vec<OrderLine>,
+        reason: Option<Sealed>,
+    },
     /// By the seller, of what he will not send. Units that are under way back already are left to that return.
-    GiveBack { ask: Ask, bought: Vec<OrderLine>, disposition: Disposition },
+    GiveBack {
+        ask: Ask,
+        bought: Vec<OrderLine>,
+        disposition: Disposition,
+    },
     /// Nothing said: all of it goes back into stock, and all that it cost to the buyer.
-    Accept { number: u32, lines: Option<Vec<AcceptedLine>>, refund: Option<Money>, bought: Vec<OrderLine> },
-    Decline { number: u32, reason: String },
-    Park { number: u32, reason: String },
-    Resume { number: u32 },
-    Complete { number: u32 },
+    Accept {
+        number: u32,
+        lines: Option<Vec<AcceptedLine>>,
+        refund: Option<Money>,
+        bought: Vec<OrderLine>,
+    },
+    Decline {
+        number: u32,
+        reason: String,
+    },
+    Park {
+        number: u32,
+        reason: String,
+    },
+    Resume {
+        number: u32,
+    },
+    Complete {
+        number: u32,
+    },
 }
 
 /// What is to be returned, and who asks.
@@ -222,7 +245,8 @@ pub fn paid_for(bought: &[OrderLine], units: &BTreeMap<SkuId, u32>) -> Result<Mo
             let of_line = left.min(line.quantity);
             left -= of_line;
             let price = line.unit_price.times(of_line).map_err(|_| ReturnError::NotBought(sku))?;
-            sum = Some(sum.map_or(Ok(price), |sum| sum.plus(price)).map_err(|_| ReturnError::NotBought(sku))?);
+            sum =
+                Some(sum.map_or(Ok(price), |sum| sum.plus(price)).map_err(|_| ReturnError::NotBought(sku))?);
         }
     }
     sum.ok_or(ReturnError::Nothing)
@@ -254,7 +278,9 @@ impl Decider for Returns {
         let number = event.return_id().number;
         if let ReturnEvent::ReturnRequested(event) = event {
             let requested = event.clone();
-            state.returns.insert(number, Return { requested, accepted: None, status: ReturnStatus::Requested });
+            state
+                .returns
+                .insert(number, Return { requested, accepted: None, status: ReturnStatus::Requested });
         }
         let Some(one) = state.returns.get_mut(&number) else { return state };
         one.status = match event {
@@ -379,9 +405,7 @@ fn open(
     }
     let lines = units
         .iter()
-        .map(|(&sku_id, &quantity)| {
-            Ok(ReturnLine { sku_id, sku: left(state, bought, sku_id)?.0, quantity })
-        })
+        .map(|(&sku_id, &quantity)| Ok(ReturnLine { sku_id, sku: left(state, bought, sku_id)?.0, quantity }))
         .collect::<Result<_, _>>()?;
     let number = state.returns.keys().next_back().map_or(1, |last| last + 1);
     let return_id = ReturnId { returns: ask.returns, number };

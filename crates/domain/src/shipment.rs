@@ -374,9 +374,8 @@ fn dispatch(
     tracking_number: Option<String>,
 ) -> Result<Vec<ShipmentEvent>, ShipmentError> {
     let left = state.left();
-    let same = |parcel: &&ShipmentDispatched| {
-        parcel.carrier == carrier && parcel.tracking_number == tracking_number
-    };
+    let same =
+        |parcel: &&ShipmentDispatched| parcel.carrier == carrier && parcel.tracking_number == tracking_number;
     // A tracking number is one parcel's, so the same again is the same parcel said twice.
     let told_before = state.parcels.iter().find(same);
     match told_before {

@@ -8,8 +8,10 @@ use souk_domain::{
     cart::Cart,
     inventory::Inventory,
     item::Item,
+    ledger::Ledger,
     order::Orders,
     payment::Payment,
+    returns::Returns,
     shipment::Shipment,
     testing::{catalogue, examples, golden},
 };
@@ -27,6 +29,8 @@ fn the_event_catalogue_tells_what_the_code_writes() {
     catalogue::check::<Payment>(&page, &examples::payment());
     catalogue::check::<Shipment>(&page, &examples::shipment());
     catalogue::check::<Account>(&page, &examples::account());
+    catalogue::check::<Returns>(&page, &examples::returns());
+    catalogue::check::<Ledger>(&page, &examples::ledger());
 
     let known = [
         Item::CATEGORY,
@@ -36,6 +40,8 @@ fn the_event_catalogue_tells_what_the_code_writes() {
         Payment::CATEGORY,
         Shipment::CATEGORY,
         Account::CATEGORY,
+        Returns::CATEGORY,
+        Ledger::CATEGORY,
     ];
     for category in catalogue::parse(&page).keys().map(String::as_str) {
         assert!(

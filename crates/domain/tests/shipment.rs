@@ -28,7 +28,7 @@ fn a_shipment_is_booked_dispatched_and_delivered_each_once() {
         shipment = shipment.when(step()).then([event]).when(step()).then_nothing();
     }
     assert_eq!(shipment.state().booking_id.as_deref(), Some("bk_1"));
-    let again = 
+    let again =
         ShipmentCommand::Dispatch { lines: None, carrier: Some("DHL".to_owned()), tracking_number: None };
     shipment
         .when(book())

@@ -280,7 +280,9 @@ impl From<ShipmentError> for Problem {
             ShipmentError::NotFound => Self::not_found("shipment"),
             ShipmentError::OutOfOrder(_) => Self::new(Kind::NotReady).detail(message),
             ShipmentError::DispatchedOtherwise => Self::new(Kind::Conflict).detail(message),
-            ShipmentError::TooMany { left, .. } => Self::new(Kind::Conflict).detail(message).with("left", left),
+            ShipmentError::TooMany { left, .. } => {
+                Self::new(Kind::Conflict).detail(message).with("left", left)
+            }
             ShipmentError::Nothing => Self::new(Kind::Conflict).detail(message),
             ShipmentError::NoSuchParcel(_) => Self::invalid("parcel", message),
         }

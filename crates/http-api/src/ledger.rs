@@ -74,10 +74,8 @@ pub(crate) struct RateBody {
 impl From<EntryView> for EntryBody {
     fn from(entry: EntryView) -> Self {
         let rate = |rate: CommissionRate| RateBody { on: rate.on.into(), basis_points: rate.basis_points };
-        let posting = |posting: Posting| AccountBalance {
-            account: posting.account,
-            amount: posting.amount.into(),
-        };
+        let posting =
+            |posting: Posting| AccountBalance { account: posting.account, amount: posting.amount.into() };
         Self {
             number: entry.revision,
             at: entry.at,
@@ -92,9 +90,10 @@ impl From<EntryView> for EntryBody {
 
 fn accounts(balances: BTreeMap<Currency, BTreeMap<LedgerAccount, i64>>) -> Vec<AccountBalance> {
     let of_currency = |(currency, accounts): (Currency, BTreeMap<LedgerAccount, i64>)| {
-        accounts
-            .into_iter()
-            .map(move |(account, amount)| AccountBalance { account, amount: Money::new(amount, currency).into() })
+        accounts.into_iter().map(move |(account, amount)| AccountBalance {
+            account,
+            amount: Money::new(amount, currency).into(),
+        })
     };
     balances.into_iter().flat_map(of_currency).collect()
 }

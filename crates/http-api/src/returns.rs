@@ -79,15 +79,14 @@ pub(crate) struct ReturnLineBody {
 impl ReturnBody {
     fn new(requested: &ReturnRequested, accepted: Option<&ReturnAccepted>, status: ReturnStatus) -> Self {
         let ReturnRequested { return_id, cause, lines, .. } = requested;
-        let body = |sku: &Sku, quantity, disposition| ReturnLineBody {
-            sku: sku.to_string(),
-            quantity,
-            disposition,
-        };
+        let body =
+            |sku: &Sku, quantity, disposition| ReturnLineBody { sku: sku.to_string(), quantity, disposition };
         let accepted_lines = |accepted: &ReturnAccepted| {
             let name = |sku_id| lines.iter().find(|line| line.sku_id == sku_id).map(|line| &line.sku);
             let lines = accepted.lines.iter();
-            lines.filter_map(|line| Some(body(name(line.sku_id)?, line.quantity, Some(line.disposition)))).collect()
+            lines
+                .filter_map(|line| Some(body(name(line.sku_id)?, line.quantity, Some(line.disposition))))
+                .collect()
         };
         Self {
             return_id: return_id.to_string(),

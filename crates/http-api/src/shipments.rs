@@ -128,7 +128,8 @@ pub(crate) async fn deliver(
     own(&seller, shipment)?;
     let context = head.context(&api, Some(seller.account), &body.raw);
     let (market, parcel) = (Arc::clone(&api.market), body.value.parcel);
-    let done = api.run(async move { shipments::deliver(&market, &context, shipment, parcel).await }).await??;
+    let done =
+        api.run(async move { shipments::deliver(&market, &context, shipment, parcel).await }).await??;
     Ok(acknowledged(StatusCode::OK, done.position, standing(shipment, done.value)))
 }
 

@@ -209,7 +209,8 @@ impl ServeConfig {
         // A variable that is set to nothing is not set.
         let commissions = args.commissions.as_ref().filter(|file| !file.as_os_str().is_empty());
         let commissions = commissions.map(|file| Commissions::read(file)).transpose();
-        let commissions = commissions.map_err(|error| ConfigError::new("--commissions", error))?.unwrap_or_default();
+        let commissions =
+            commissions.map_err(|error| ConfigError::new("--commissions", error))?.unwrap_or_default();
         let event_server = match args.event_server_listen {
             Some(listen) => Some(args.event_server.clone().config(listen, false).check()?),
             None if args.event_server.allow_append => {

@@ -44,7 +44,8 @@ impl Projector for Returns {
             let (told, at) = event::read::<ReturnEvent>(event)?;
             changes.entry(told.return_id()).or_default().hear(told, at);
         }
-        let (new, known): (Vec<_>, Vec<_>) = changes.iter().partition(|(_, change)| change.requested.is_some());
+        let (new, known): (Vec<_>, Vec<_>) =
+            changes.iter().partition(|(_, change)| change.requested.is_some());
         insert(tables, &new).await?;
         update(tables, &known).await?;
         Ok(())
@@ -171,10 +172,11 @@ pub struct ReturnFilter {
 
 /// Of one order, oldest first.
 pub async fn of_order(pool: &PgPool, order: OrderId) -> Result<Vec<ReturnView>, QueryError> {
-    let rows = sqlx::query("SELECT * FROM views.returns WHERE order_id = $1 ORDER BY requested_at, return_id")
-        .bind(order.0)
-        .fetch_all(pool)
-        .await?;
+    let rows =
+        sqlx::query("SELECT * FROM views.returns WHERE order_id = $1 ORDER BY requested_at, return_id")
+            .bind(order.0)
+            .fetch_all(pool)
+            .await?;
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 

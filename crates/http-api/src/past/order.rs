@@ -137,7 +137,8 @@ async fn shipment(api: &Api, id: ShipmentId, until: At) -> Result<Option<Shipmen
                 if event.status == ShipmentStatus::Delivered {
                     view.delivered_at = Some(at);
                 }
-                for parcel in view.parcels.iter_mut().filter(|parcel| event.parcels.contains(&parcel.parcel)) {
+                for parcel in view.parcels.iter_mut().filter(|parcel| event.parcels.contains(&parcel.parcel))
+                {
                     parcel.delivered_at = Some(at);
                 }
             }

@@ -9,8 +9,8 @@ use futures::StreamExt;
 use serde::Serialize;
 use souk_commands::checkout::Checkout;
 use souk_domain::{
-    Decider, DomainEvent, UnreadableEvent, account::Account, cart::Cart, inventory::Inventory, item::Item, ledger::Ledger,
-    order::Orders, payment::Payment, returns::Returns, shipment::Shipment,
+    Decider, DomainEvent, UnreadableEvent, account::Account, cart::Cart, inventory::Inventory, item::Item,
+    ledger::Ledger, order::Orders, payment::Payment, returns::Returns, shipment::Shipment,
 };
 use souk_event_log::{Direction, EventLog, Filter, Recorded, SqliteLog, sqlite::Options};
 

@@ -9,8 +9,8 @@ use std::{collections::BTreeSet, io::Write, net::SocketAddr, sync::Arc, time::Du
 use anyhow::Context;
 use souk_commands::{Market, checkout::Checkout, clock::Clock};
 use souk_domain::{
-    Decider, account::Account, cart::Cart, inventory::Inventory, item::Item, ledger::Ledger, order::Orders, payment::Payment, returns::Returns,
-    shipment::Shipment,
+    Decider, account::Account, cart::Cart, inventory::Inventory, item::Item, ledger::Ledger, order::Orders,
+    payment::Payment, returns::Returns, shipment::Shipment,
 };
 use souk_event_log::EventLog;
 use souk_event_server::{Access, Options};

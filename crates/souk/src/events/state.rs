@@ -8,8 +8,8 @@ use futures::StreamExt;
 use serde::Serialize;
 use souk_commands::checkout::Checkout;
 use souk_domain::{
-    Decider, DomainEvent, account::Account, cart::Cart, inventory::Inventory, item::Item, ledger::Ledger, order::Orders,
-    payment::Payment, returns::Returns, shipment::Shipment,
+    Decider, DomainEvent, account::Account, cart::Cart, inventory::Inventory, item::Item, ledger::Ledger,
+    order::Orders, payment::Payment, returns::Returns, shipment::Shipment,
 };
 use souk_event_log::{At, Direction, EventLog, StreamName};
 
