@@ -109,6 +109,7 @@ proptest! {
             match event {
                 InventoryEvent::StockReceived(event) => came_in += i128::from(event.quantity),
                 InventoryEvent::StockAdjusted(event) => came_in += i128::from(event.change),
+                InventoryEvent::StockReturned(event) => came_in += i128::from(event.quantity),
                 InventoryEvent::StockReserved(event) => reserved += i128::from(event.quantity),
                 InventoryEvent::ReservationReleased(event) => reserved -= i128::from(event.quantity),
                 InventoryEvent::ReservationCommitted(event) => {

@@ -56,6 +56,9 @@ pub(crate) struct ReturnBody {
     /// Why it was declined.
     #[serde(skip_serializing_if = "Option::is_none")]
     decline_reason: Option<String>,
+    /// For admins: why it is parked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parked_reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     requested_at: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,6 +102,7 @@ impl ReturnBody {
             accepted: accepted.map(accepted_lines),
             refund: accepted.map(|accepted| accepted.refund.into()),
             decline_reason: None,
+            parked_reason: None,
             requested_at: None,
             decided_at: None,
             completed_at: None,
@@ -148,10 +152,13 @@ pub(crate) struct ReturnPage {
     next_cursor: Option<String>,
 }
 
-pub(crate) async fn page(api: &Api, page: Page<ReturnView>) -> Result<ReturnPage, Problem> {
+/// `operator`: whether it is told why returns are parked.
+pub(crate) async fn page(api: &Api, page: Page<ReturnView>, operator: bool) -> Result<ReturnPage, Problem> {
     let mut returns = Vec::with_capacity(page.rows.len());
     for row in page.rows {
-        returns.push(ReturnBody::seen(api, row).await?);
+        let parked = operator && row.status == ReturnStatus::Parked;
+        let parked_reason = row.reason.clone().filter(|_| parked);
+        returns.push(ReturnBody { parked_reason, ..ReturnBody::seen(api, row).await? });
     }
     Ok(ReturnPage { returns, next_cursor: page.next_cursor })
 }
@@ -283,7 +290,7 @@ pub(crate) async fn of_seller(
     api.see(&[answer::view::RETURNS], min).await?;
     let filter = ReturnFilter { seller: Some(seller.account), status };
     let found = view::returns(&api.pool, filter, cursor.as_deref(), size).await?;
-    Ok(Json(page(&api, found).await?))
+    Ok(Json(page(&api, found, false).await?))
 }
 
 #[derive(Default, Deserialize, ToSchema)]

@@ -33,7 +33,7 @@ pub(crate) async fn list(
     api.see(&[answer::view::RETURNS], min).await?;
     let filter = ReturnFilter { seller: None, status };
     let found = view::returns(&api.pool, filter, cursor.as_deref(), size).await?;
-    Ok(Json(returns::page(&api, found).await?))
+    Ok(Json(returns::page(&api, found, true).await?))
 }
 
 /// Send a parked return on its way again. One that is not parked is left alone.
