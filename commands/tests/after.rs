@@ -84,7 +84,7 @@ async fn a_return_in_two_parts_brings_stock_and_money_back_and_no_more_than_was_
     ));
     let in_part = Some(usd(PRICE));
     let accepted = returns::accept(market, &context(), first, Some(lines.clone()), in_part).await.unwrap();
-    assert_eq!(accepted.value.status, ReturnStatus::Accepted);
+    assert!(matches!(accepted.value.status, ReturnStatus::Accepted | ReturnStatus::Completed));
     wait(&shop, "ReturnCompleted", 1).await;
     // One of the two is written off.
     assert_eq!(shop.stock("MUG").await, (8, 0));

@@ -237,8 +237,12 @@ impl Bookkeeper {
     }
 
     async fn order(&self, id: OrderId) -> Result<Order, BookError> {
-        let order = self.market.aggregates.orders.seen(id, Option::clone).await?.value;
-        order.ok_or(BookError::NoOrder(id))
+        let orders = &self.market.aggregates.orders;
+        // What was placed never changes. It may have been placed elsewhere, since it was seen here.
+        if let Some(order) = orders.seen(id, Option::clone).await?.value {
+            return Ok(order);
+        }
+        orders.read(id, Option::clone).await?.value.ok_or(BookError::NoOrder(id))
     }
 
     async fn sale(&self, placed: &OrderPlaced) -> Result<Vec<Entry>, BookError> {

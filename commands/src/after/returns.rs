@@ -178,7 +178,8 @@ impl ReturnProcess {
             one.accepted.clone().filter(|_| one.status == ReturnStatus::Accepted)
         };
         let returns = &self.market.aggregates.returns;
-        let Some(accepted) = returns.seen(id.returns, accepted).await?.value else { return Ok(()) };
+        // As it is by now, for another process may have accepted it: what is passed over here nobody asks for again.
+        let Some(accepted) = returns.read(id.returns, accepted).await?.value else { return Ok(()) };
         self.put_back(&accepted, errand).await?;
         self.refund(id, accepted.refund, errand).await?;
         let context = context(id.refund_key(), "complete", errand);

@@ -23,6 +23,7 @@ use souk_domain::{
 use souk_projections::{
     Page, ParcelView, ShipmentView,
     orders::{self as view, OrderFilter, OrderView, PaymentStatus},
+    returns as returns_view,
     seller_orders::{self, SellerOrderFilter, SellerOrderView},
 };
 use utoipa::ToSchema;
@@ -293,9 +294,9 @@ impl OrderBody {
         }
     }
 
-    /// Whose part this is; none: the whole order.
-    fn of_seller(&self, person: &Person) -> Option<AccountId> {
-        self.payment.is_none().then_some(person.account)
+    /// Not a seller's part.
+    fn is_whole(&self) -> bool {
+        self.payment.is_some()
     }
 
     /// With what came back of it, and what happened once it was completed.
@@ -424,14 +425,17 @@ pub(crate) async fn show(
         find(&api, order).await?
     };
     let order = found.ok_or_else(|| Problem::not_found("order"))?;
-    let id = order.order_id;
+    let (id, buyer, lines) = (order.order_id, order.buyer_id, order.lines.clone());
     let body = seen_by(&api, &person, order).await?;
-    // What came back later was not there then.
-    if at.is_some() {
-        return Ok(Json(body));
-    }
-    let returns = returns::of_order(&api, id, body.of_seller(&person)).await?;
-    Ok(Json(body.with_returns(returns)))
+    let sellers = lines.iter().map(|line| line.seller_id);
+    let sellers = sellers.filter(|seller| body.is_whole() || *seller == person.account).collect();
+    let returned = match at {
+        Some(at) => past::returns(&api, id, &sellers, at).await?,
+        None => returns_view::of_order(&api.pool, id).await?,
+    };
+    // An analyst sees what stands in clear in the log.
+    let opens = person.account == buyer || !person.is(Role::Analyst) || person.is(Role::Admin);
+    Ok(Json(body.with_returns(returns::bodies(&api, returned, &sellers, opens).await?)))
 }
 
 /// As much of the order as is the person's business.

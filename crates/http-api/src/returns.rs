@@ -1,6 +1,6 @@
 //! Returns: the buyer asks, the seller decides. Another's order or return is none of one's business: there is none.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{Json, extract::State, http::StatusCode, response::Response};
 use chrono::{DateTime, Utc};
@@ -163,16 +163,18 @@ pub(crate) async fn page(api: &Api, page: Page<ReturnView>, operator: bool) -> R
     Ok(ReturnPage { returns, next_cursor: page.next_cursor })
 }
 
-/// Of one order; of one of its sellers, if one is named.
-pub(crate) async fn of_order(
+/// Those to these sellers. `opens`: whether the reader is told the buyer's words.
+pub(crate) async fn bodies(
     api: &Api,
-    order: OrderId,
-    seller: Option<AccountId>,
+    views: Vec<ReturnView>,
+    sellers: &BTreeSet<AccountId>,
+    opens: bool,
 ) -> Result<Vec<ReturnBody>, Problem> {
     let mut returns = Vec::new();
-    for row in view::of_order(&api.pool, order).await? {
-        if seller.is_none_or(|seller| row.return_id.returns.seller_id == seller) {
-            returns.push(ReturnBody::seen(api, row).await?);
+    for mut view in views {
+        if sellers.contains(&view.return_id.returns.seller_id) {
+            view.requested.reason = view.requested.reason.filter(|_| opens);
+            returns.push(ReturnBody::seen(api, view).await?);
         }
     }
     Ok(returns)
@@ -259,15 +261,16 @@ pub(crate) async fn list(
     params.finish()?;
     let found = order_flow::find(&api.market, order).await?.value;
     let placed = found.ok_or_else(|| Problem::not_found("order"))?.placed;
-    let seller = if person.account == placed.buyer_id || person.is(Role::Admin) {
-        None
-    } else if placed.lines.iter().any(|line| line.seller_id == person.account) {
-        Some(person.account)
-    } else {
+    let mut sellers: BTreeSet<_> = placed.lines.iter().map(|line| line.seller_id).collect();
+    if person.account != placed.buyer_id && !person.is(Role::Admin) {
+        sellers.retain(|seller| *seller == person.account);
+    }
+    if sellers.is_empty() {
         return Err(Problem::not_found("order"));
-    };
+    }
     api.see(&[answer::view::RETURNS], min).await?;
-    Ok(Json(ReturnList { returns: of_order(&api, order, seller).await? }))
+    let found = view::of_order(&api.pool, order).await?;
+    Ok(Json(ReturnList { returns: bodies(&api, found, &sellers, true).await? }))
 }
 
 pub(crate) fn status(params: &mut Params, name: &str) -> Option<ReturnStatus> {

@@ -56,7 +56,7 @@ impl Projector for Returns {
 #[derive(Default)]
 struct Change {
     requested: Option<(ReturnRequested, DateTime<Utc>)>,
-    status: String,
+    status: Option<ReturnStatus>,
     accepted: Option<ReturnAccepted>,
     reason: Option<String>,
     decided_at: Option<DateTime<Utc>>,
@@ -94,7 +94,7 @@ impl Change {
                 ReturnStatus::Completed
             }
         };
-        self.status = name_of(&status);
+        self.status = Some(status);
     }
 }
 
@@ -114,7 +114,7 @@ async fn insert(tables: &mut PgConnection, changes: &[(&ReturnId, &Change)]) -> 
     .bind(changes.iter().map(|(id, _)| id.returns.seller_id.0).collect::<Vec<_>>())
     .bind(requested().map(|(_, at)| *at).collect::<Vec<_>>())
     .bind(requested().map(|(event, _)| json(event)).collect::<Vec<_>>())
-    .bind(changes.iter().map(|(_, change)| change.status.as_str()).collect::<Vec<_>>())
+    .bind(changes.iter().map(|(_, change)| change.status.as_ref().map(name_of)).collect::<Vec<_>>())
     .bind(changes.iter().map(|(_, change)| change.accepted.as_ref().map(json)).collect::<Vec<_>>())
     .bind(changes.iter().map(|(_, change)| change.reason.as_deref()).collect::<Vec<_>>())
     .bind(changes.iter().map(|(_, change)| change.decided_at).collect::<Vec<_>>())
@@ -140,7 +140,7 @@ async fn update(tables: &mut PgConnection, changes: &[(&ReturnId, &Change)]) -> 
          WHERE r.return_id = c.return_id",
     )
     .bind(changes.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>())
-    .bind(changes.iter().map(|(_, change)| change.status.as_str()).collect::<Vec<_>>())
+    .bind(changes.iter().map(|(_, change)| change.status.as_ref().map(name_of)).collect::<Vec<_>>())
     .bind(changes.iter().map(|(_, change)| change.accepted.as_ref().map(json)).collect::<Vec<_>>())
     .bind(changes.iter().map(|(_, change)| change.reason.as_deref()).collect::<Vec<_>>())
     .bind(changes.iter().map(|(_, change)| change.decided_at).collect::<Vec<_>>())
@@ -161,6 +161,28 @@ pub struct ReturnView {
     pub reason: Option<String>,
     pub decided_at: Option<DateTime<Utc>>,
     pub completed_at: Option<DateTime<Utc>>,
+}
+
+/// What the events of one stream, from its beginning, have made of its returns.
+pub fn told(events: impl IntoIterator<Item = (ReturnEvent, DateTime<Utc>)>) -> Vec<ReturnView> {
+    let mut changes: BTreeMap<ReturnId, Change> = BTreeMap::new();
+    for (event, at) in events {
+        changes.entry(event.return_id()).or_default().hear(event, at);
+    }
+    let view = |(return_id, change): (ReturnId, Change)| {
+        let (requested, requested_at) = change.requested?;
+        Some(ReturnView {
+            return_id,
+            requested,
+            requested_at,
+            status: change.status?,
+            accepted: change.accepted,
+            reason: change.reason,
+            decided_at: change.decided_at,
+            completed_at: change.completed_at,
+        })
+    };
+    changes.into_iter().filter_map(view).collect()
 }
 
 /// Which of all returns somebody wants to see.
