@@ -3,8 +3,9 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use souk_domain::{
-    account::Account, cart::Cart, credit::Credit, inventory::Inventory, item::Item, order::Orders,
-    payment::Payment, pricing::PriceList, promotion::Promotion, shipment::Shipment, synonyms::Synonyms,
+    account::Account, cart::Cart, credit::Credit, inventory::Inventory, item::Item, ledger::Ledger,
+    order::Orders, payment::Payment, pricing::PriceList, promotion::Promotion, returns::Returns,
+    shipment::Shipment, synonyms::Synonyms,
 };
 use souk_event_log::EventLog;
 use souk_gateways::{Carrier, PaymentGateway};
@@ -33,6 +34,8 @@ pub struct Aggregates {
     pub synonyms: Category<Synonyms>,
     pub promotions: Category<Promotion>,
     pub credits: Category<Credit>,
+    pub returns: Category<Returns>,
+    pub ledgers: Category<Ledger>,
 }
 
 impl Aggregates {
@@ -50,6 +53,8 @@ impl Aggregates {
             checkouts: Category::new(Arc::clone(&shared), PASSING),
             promotions: Category::new(Arc::clone(&shared), PASSING),
             credits: Category::new(Arc::clone(&shared), PASSING),
+            returns: Category::new(Arc::clone(&shared), PASSING),
+            ledgers: Category::new(Arc::clone(&shared), LONG_LIVED),
             synonyms: Category::new(shared, NonZeroUsize::MIN),
         }
     }

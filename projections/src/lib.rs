@@ -11,9 +11,11 @@
 pub mod accounts;
 pub mod catalogue;
 pub mod checkouts;
+pub mod ledger;
 pub mod orders;
 pub mod promotions;
 pub mod query;
+pub mod returns;
 pub mod runner;
 pub mod search;
 pub mod seller_orders;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 
 pub use query::{Page, QueryError};
 pub use runner::{Projections, Projector, ProjectorState, ProjectorStatus, Timeout};
-pub use shipments::ShipmentView;
+pub use shipments::{ParcelView, ShipmentView};
 
 /// The projectors of all read models in PostgreSQL.
 pub fn read_models() -> Vec<Arc<dyn Projector>> {
@@ -38,5 +40,7 @@ pub fn read_models() -> Vec<Arc<dyn Projector>> {
         Arc::new(accounts::Accounts),
         Arc::new(checkouts::Checkouts),
         Arc::new(promotions::Promotions),
+        Arc::new(returns::Returns),
+        Arc::new(ledger::Ledgers),
     ]
 }

@@ -153,7 +153,13 @@ async fn an_order_shows_its_whole_story() {
     let (buyer, id) = (account(100), order_id(1));
     world.buy(id, buyer, &[&one, &two], Ending::Completed).await;
     let shipment = souk_domain::ShipmentId { order_id: id, seller_id: one.seller };
-    let dispatched = ShipmentDispatched { carrier: None, tracking_number: Some("RM1".into()) };
+    let dispatched = ShipmentDispatched {
+        parcel: 1,
+        lines: vec![],
+        carrier: None,
+        tracking_number: Some("RM1".into()),
+        status: ShipmentStatus::Dispatched,
+    };
     let position =
         world.append(StreamName::new("shipment", shipment), vec![ShipmentEvent::from(dispatched)]).await;
     world.settle(&projections, position).await;
@@ -177,7 +183,8 @@ async fn an_order_shows_its_whole_story() {
     assert_eq!(sent.shipment_id, shipment);
     assert_eq!((sent.carrier.as_deref(), sent.tracking_number.as_deref()), (Some("Royal Mail"), Some("RM1")));
 
-    let delivered = ShipmentEvent::from(ShipmentDelivered {});
+    let delivered =
+        ShipmentEvent::from(ShipmentDelivered { parcels: vec![1], status: ShipmentStatus::Delivered });
     let position = world.append(StreamName::new("shipment", shipment), vec![delivered]).await;
     world.settle(&projections, position).await;
     let order = orders::order(&world.pool, id).await.unwrap().unwrap();

@@ -397,9 +397,10 @@ impl Dispatcher {
         let seller_id = shipment.seller_id;
         let status = shipments.seen(shipment, |state: &ShipmentState| state.status).await?.value;
         Ok(match status {
-            ShipmentStatus::Ready | ShipmentStatus::Dispatched | ShipmentStatus::Delivered => {
-                Some(Fact::ShipmentReady { seller_id })
-            }
+            ShipmentStatus::Ready
+            | ShipmentStatus::PartlyDispatched
+            | ShipmentStatus::Dispatched
+            | ShipmentStatus::Delivered => Some(Fact::ShipmentReady { seller_id }),
             ShipmentStatus::Refused => Some(Fact::ShipmentRefused { seller_id }),
             ShipmentStatus::Cancelled => Some(Fact::ShipmentCancelled { seller_id }),
             ShipmentStatus::NotRequested | ShipmentStatus::Requested => None,

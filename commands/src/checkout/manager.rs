@@ -470,7 +470,7 @@ struct Collected {
 }
 
 /// Written beside and renamed, so that a crash leaves the old file or the new one.
-fn write_whole(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
+pub(crate) fn write_whole(path: &Path, snapshot: &impl Serialize) -> io::Result<()> {
     let beside = path.with_extension("new");
     std::fs::write(&beside, serde_json::to_vec(snapshot)?)?;
     std::fs::rename(beside, path)

@@ -23,17 +23,20 @@ pub use events::{
     ByHand, CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutSettled,
     CheckoutStarted, Claim, Effect, Fact, Reservation, Source,
 };
+pub(crate) use manager::write_whole;
 pub use manager::{ManagerError, ProcessManager, Settings};
 pub use notices::{NoticeError, take_notice};
 pub use process::{Checkout, CheckoutCommand, CheckoutError, Phase, Process};
+
+pub(crate) use settlement::{SettlementError, settle};
 
 /// Who signs what the process manager does.
 const ACTOR: &str = "process:checkout";
 
 /// Between two looks whether the log or the vault is back.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Between two tries of what did not go well: doubles from 50 ms on, up to 30 s.
-fn pause(attempt: u32) -> Duration {
+pub(crate) fn pause(attempt: u32) -> Duration {
     Duration::from_millis(25 << attempt.min(11)).min(Duration::from_secs(30))
 }

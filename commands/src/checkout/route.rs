@@ -99,7 +99,9 @@ fn inventory(id: &str, event: InventoryEvent) -> Option<(OrderId, Routed)> {
         InventoryEvent::ReservationCommitted(event) => {
             (event.order_id, Fact::ReservationCommitted { sku_id })
         }
-        InventoryEvent::StockReceived(_) | InventoryEvent::StockAdjusted(_) => return None,
+        InventoryEvent::StockReceived(_)
+        | InventoryEvent::StockAdjusted(_)
+        | InventoryEvent::StockReturned(_) => return None,
     };
     Some((order, Routed::Continue(fact)))
 }
@@ -128,7 +130,8 @@ fn shipment(id: &str, event: &ShipmentEvent) -> Option<(OrderId, Routed)> {
         ShipmentEvent::ShipmentCancelled(_) => Fact::ShipmentCancelled { seller_id },
         ShipmentEvent::ShipmentRequested(_)
         | ShipmentEvent::ShipmentDispatched(_)
-        | ShipmentEvent::ShipmentDelivered(_) => return None,
+        | ShipmentEvent::ShipmentDelivered(_)
+        | ShipmentEvent::UnitsGivenUp(_) => return None,
     };
     Some((order_id, Routed::Continue(fact)))
 }

@@ -28,7 +28,7 @@ fn until_next_look(looks: u32) -> Duration {
 pub(super) const BY_HAND: &str = "byHand";
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SettlementError {
+pub(crate) enum SettlementError {
     #[error("the payment could not be recorded: {0}")]
     Log(#[from] ExecuteError<PaymentError>),
     #[error("the gateway does not give the money back: {error}")]
@@ -36,7 +36,7 @@ pub(super) enum SettlementError {
 }
 
 /// Until nothing is left to do. Returns how it stands then.
-pub(super) async fn settle(
+pub(crate) async fn settle(
     market: &Market,
     order: OrderId,
     context: &Context,
@@ -106,12 +106,15 @@ async fn seen(market: &Market, order: OrderId) -> Result<PaymentState, Settlemen
     Ok(seen.map_err(|failure| SettlementError::Log(failure.into()))?.value)
 }
 
-/// The order is given up, whether the buyer was charged or not.
+/// The order is given up, whether the buyer was charged or not; or a part of it is returned.
 fn is_to_go_back(state: &PaymentState) -> bool {
-    matches!(
-        state,
-        PaymentState::Pending { refund_wanted: true, .. } | PaymentState::Charged { refund_wanted: true, .. }
-    )
+    match state {
+        PaymentState::Pending { refund_wanted, .. } => *refund_wanted,
+        PaymentState::Charged { refund_wanted, taken_back, .. } => {
+            *refund_wanted || taken_back.due().next().is_some()
+        }
+        PaymentState::NotRequested | PaymentState::Failed { .. } | PaymentState::Refunded { .. } => false,
+    }
 }
 
 /// Asks the gateway for what the payment waits for; `None` if it waits for nothing.

@@ -1,12 +1,17 @@
-//! What a seller does with his part of an order: dispatch it, and say that it was delivered.
+//! What a seller does with his part of an order: dispatch it, in parcels if he likes, say that they were delivered, and
+//! give up what he cannot send.
 
 use souk_domain::{
-    ShipmentId,
+    ShipmentId, Sku, SkuId,
     order::OrderStatus,
-    shipment::{ShipmentCommand, ShipmentError, ShipmentState, ShipmentStatus},
+    returns::{Return, ReturnsState},
+    shipment::{ParcelLine, ShipmentCommand, ShipmentError, ShipmentState, ShipmentStatus},
 };
 
-use super::{Acknowledged, orders};
+use super::{
+    Acknowledged, orders,
+    returns::{self, ReturnFlowError},
+};
 use crate::{Context, ExecuteError, Market};
 
 #[derive(Debug, thiserror::Error)]
@@ -17,12 +22,20 @@ pub enum DispatchError {
     Execute(#[from] ExecuteError<ShipmentError>),
 }
 
+/// What goes into one parcel.
+#[derive(Clone, Debug, Default)]
+pub struct Parcel {
+    /// By the seller's own texts; none: everything that is left.
+    pub lines: Option<Vec<(Sku, u32)>>,
+    pub carrier: Option<String>,
+    pub tracking_number: Option<String>,
+}
+
 pub async fn dispatch(
     market: &Market,
     context: &Context,
     shipment: ShipmentId,
-    carrier: Option<String>,
-    tracking_number: Option<String>,
+    parcel: Parcel,
 ) -> Result<Acknowledged<ShipmentStatus>, DispatchError> {
     let order = orders::find(market, shipment.order_id).await.map_err(ExecuteError::from)?.value;
     match order.map(|order| order.status) {
@@ -31,15 +44,61 @@ pub async fn dispatch(
         Some(status) => return Err(DispatchError::OrderNotReady(status)),
         None => return Err(ExecuteError::Refused(ShipmentError::NotFound).into()),
     }
-    Ok(run(market, context, shipment, ShipmentCommand::Dispatch { carrier, tracking_number }).await?)
+    let Parcel { lines, carrier, tracking_number } = parcel;
+    let lines = lines.map(|lines| parcel_lines(shipment, &lines));
+    let command = ShipmentCommand::Dispatch { lines, carrier, tracking_number };
+    Ok(run(market, context, shipment, command).await?)
 }
 
+/// Of one parcel, or of all that are under way.
 pub async fn deliver(
     market: &Market,
     context: &Context,
     shipment: ShipmentId,
+    parcel: Option<u32>,
 ) -> Result<Acknowledged<ShipmentStatus>, ExecuteError<ShipmentError>> {
-    run(market, context, shipment, ShipmentCommand::Deliver).await
+    run(market, context, shipment, ShipmentCommand::Deliver { parcel }).await
+}
+
+/// The seller gives up units that he has not sent (all that are left, if none are named): they become a return that is
+/// accepted already. No return comes of units that the buyer has asked to return before.
+pub async fn give_up(
+    market: &Market,
+    context: &Context,
+    shipment: ShipmentId,
+    lines: Option<Vec<(Sku, u32)>>,
+    restock: bool,
+) -> Result<Acknowledged<(ShipmentStatus, Option<Return>)>, ReturnFlowError> {
+    let order = returns::completed(market, shipment.order_id).await?;
+    let request_id = context.command_id;
+    let lines = lines.map(|lines| parcel_lines(shipment, &lines));
+    // What the buyer has asked to return is settled there. (Should he ask in this very moment, that return has them.)
+    let bought = &order.placed.lines;
+    let covered = |state: &ReturnsState| {
+        let short = |line: &ParcelLine| {
+            let of_sku = bought.iter().filter(|bought| bought.sku_id == line.sku_id);
+            let units: u32 = of_sku.map(|bought| bought.quantity).sum();
+            line.quantity > units.saturating_sub(state.taken(line.sku_id))
+        };
+        state.of_request(request_id).is_none() && lines.iter().flatten().any(short)
+    };
+    if market.aggregates.returns.read(returns::returns_of(shipment), covered).await?.value {
+        return Err(ReturnFlowError::UnderWay);
+    }
+    let command = ShipmentCommand::GiveUp { request_id, lines, restock };
+    let given_up = run(market, context, shipment, command).await?;
+    // If this fails, whoever follows the log does it.
+    let opened = returns::give_back(market, &context.step("giveBack"), shipment, request_id).await?;
+    let position = opened.position.max(given_up.position);
+    Ok(Acknowledged { value: (given_up.value, opened.value), position })
+}
+
+fn parcel_lines(shipment: ShipmentId, lines: &[(Sku, u32)]) -> Vec<ParcelLine> {
+    let line = |(sku, quantity): &(Sku, u32)| ParcelLine {
+        sku_id: SkuId::of(shipment.seller_id, sku),
+        quantity: *quantity,
+    };
+    lines.iter().map(line).collect()
 }
 
 async fn run(

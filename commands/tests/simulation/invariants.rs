@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use souk_audit::{Audit, Finding};
 use souk_domain::{
-    AccountId, CartId, CreditId, DomainEvent, OrderId, PromotionId, SkuId,
+    AccountId, CartId, CreditId, DomainEvent, OrderId, PromotionId, ReturnId, SkuId,
     cart::{CartCheckedOut, CartEvent},
     credit::CreditEvent,
     inventory::InventoryEvent,
+    ledger::{LedgerAccount, LedgerEvent},
     order::{OrderEvent, OrderPlaced},
     payment::PaymentEvent,
     promotion::PromotionEvent,
+    returns::{Disposition, ReturnAccepted, ReturnEvent},
     shipment::ShipmentEvent,
 };
 use souk_event_log::Recorded;
 use souk_gateways::Charge;
+use uuid::Uuid;
 
 use crate::{shoppers::Memory, till::Books, world::World};
 
@@ -31,6 +34,25 @@ struct Paid {
     charged: Vec<i64>,
     failed: u32,
     refunded: Vec<i64>,
+    /// By key.
+    partly: BTreeMap<Uuid, i64>,
+    /// Disputes that the market lost.
+    lost: i64,
+}
+
+impl Paid {
+    fn gone(&self) -> i64 {
+        self.partly.values().sum::<i64>() + self.lost
+    }
+}
+
+/// The books of one seller.
+#[derive(Default)]
+struct SellerBooks {
+    entries: BTreeSet<Uuid>,
+    balances: BTreeMap<LedgerAccount, i64>,
+    /// What entries about an order took out of clearing.
+    clearing: BTreeMap<OrderId, i64>,
 }
 
 /// A promotion: who holds it, and who has used it up.
@@ -69,6 +91,14 @@ pub(crate) struct Story {
     purses: BTreeMap<CreditId, Purse>,
     redeemed: BTreeSet<(OrderId, PromotionId)>,
     spent: BTreeMap<(OrderId, CreditId), i64>,
+    /// What came back to credit, by order and refund.
+    credited: BTreeMap<(OrderId, Uuid), i64>,
+    /// Units that were accepted to be returned.
+    returned: BTreeMap<(OrderId, SkuId), u32>,
+    accepted: BTreeMap<ReturnId, ReturnAccepted>,
+    completed_returns: BTreeMap<ReturnId, i64>,
+    put_back: BTreeMap<(ReturnId, SkuId), u32>,
+    ledgers: BTreeMap<AccountId, SellerBooks>,
 }
 
 fn read<E: DomainEvent>(recorded: &Recorded) -> E {
@@ -105,8 +135,114 @@ impl Story {
                 let told = read::<ShipmentEvent>(event).event_type();
                 self.shipments.entry((order_id, seller_id)).or_default().push(told);
             }
+            "return" => self.returns(read(event)),
+            "ledger" => self.ledger(id(event), read(event)),
             _ => {}
         }
+    }
+
+    fn returns(&mut self, event: ReturnEvent) {
+        let id = event.return_id();
+        match event {
+            ReturnEvent::ReturnAccepted(event) => {
+                for line in &event.lines {
+                    let key = (id.returns.order_id, line.sku_id);
+                    *self.returned.entry(key).or_default() += line.quantity;
+                }
+                if self.accepted.insert(id, event).is_some() {
+                    self.wrong(format!("return {id} is accepted twice"));
+                }
+            }
+            ReturnEvent::ReturnCompleted(event) => {
+                if self.completed_returns.insert(id, event.refunded.amount).is_some() {
+                    self.wrong(format!("return {id} is completed twice"));
+                }
+            }
+            ReturnEvent::ReturnRequested(_)
+            | ReturnEvent::ReturnDeclined(_)
+            | ReturnEvent::ReturnParked(_)
+            | ReturnEvent::ReturnResumed(_) => {}
+        }
+    }
+
+    fn ledger(&mut self, seller: AccountId, event: LedgerEvent) {
+        let books = self.ledgers.entry(seller).or_default();
+        let mut problem = None;
+        let postings = event.postings();
+        if postings.iter().map(|posting| posting.amount.amount).sum::<i64>() != 0 {
+            problem = Some(format!("{postings:?} do not sum to zero"));
+        }
+        for posting in &postings {
+            *books.balances.entry(posting.account).or_default() += posting.amount.amount;
+        }
+        match event {
+            LedgerEvent::EntryPosted(entry) => {
+                let clearing = postings.iter().filter(|posting| posting.account == LedgerAccount::Clearing);
+                *books.clearing.entry(entry.order_id).or_default() +=
+                    clearing.map(|posting| posting.amount.amount).sum::<i64>();
+                if !books.entries.insert(entry.entry_id) {
+                    problem = Some(format!("{seller} books {} twice", entry.entry_id));
+                }
+            }
+            LedgerEvent::PayoutRequested(_) => {
+                if books.balances.get(&LedgerAccount::SellerPayable).is_some_and(|owed| *owed < 0) {
+                    problem = Some(format!("{seller} is paid more than he is owed"));
+                }
+            }
+            LedgerEvent::PayoutSettled(_) | LedgerEvent::PayoutFailed(_) => {}
+        }
+        self.problems.extend(problem);
+    }
+
+    /// Returns against what was bought, put back and refunded; the ledgers against the payments.
+    fn of_after(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for ((order, sku), units) in &self.returned {
+            let lines = self.placed.get(order).into_iter().flat_map(|placed| &placed.lines);
+            let bought: u32 = lines.filter(|line| line.sku_id == *sku).map(|line| line.quantity).sum();
+            if *units > bought {
+                problems.push(format!("of order {order} {units} of {sku} come back, {bought} were bought"));
+            }
+        }
+        let mut restocked = BTreeMap::new();
+        for (id, accepted) in &self.accepted {
+            for line in accepted.lines.iter().filter(|line| line.disposition == Disposition::Restock) {
+                *restocked.entry((*id, line.sku_id)).or_default() += line.quantity;
+            }
+            let (order, key) = (id.returns.order_id, id.refund_key());
+            let by_gateway = self.payments.get(&order).and_then(|paid| paid.partly.get(&key));
+            let refunded = by_gateway.unwrap_or(&0) + self.credited.get(&(order, key)).unwrap_or(&0);
+            let wanted = accepted.refund.amount;
+            if refunded != wanted || self.completed_returns.get(id) != Some(&accepted.refund.amount) {
+                problems.push(format!("return {id} of {wanted:?} refunds {refunded:?}"));
+            }
+        }
+        if restocked != self.put_back {
+            problems.push(format!("{:?} are put back of {restocked:?}", self.put_back));
+        }
+        let mut booked = BTreeMap::<OrderId, i64>::new();
+        for books in self.ledgers.values() {
+            for (order, amount) in &books.clearing {
+                *booked.entry(*order).or_default() += amount;
+            }
+        }
+        for order in self.checkouts.keys() {
+            let held = match (self.end_of(*order), self.payments.get(order)) {
+                (Some("OrderCompleted"), Some(paid)) => {
+                    let of_order = (*order, CreditId(Uuid::nil()))..=(*order, CreditId(Uuid::max()));
+                    let spent: i64 = self.spent.range(of_order).map(|(_, amount)| amount).sum();
+                    let of_order = (*order, Uuid::nil())..=(*order, Uuid::max());
+                    let credited: i64 = self.credited.range(of_order).map(|(_, amount)| amount).sum();
+                    paid.charged.iter().sum::<i64>() - paid.gone() + spent - credited
+                }
+                _ => 0,
+            };
+            let booked = booked.get(order).copied().unwrap_or(0);
+            if booked != -held {
+                problems.push(format!("order {order} holds {held}, the ledgers say {}", -booked));
+            }
+        }
+        problems
     }
 
     fn cart(&mut self, cart: CartId, event: CartEvent) {
@@ -144,6 +280,10 @@ impl Story {
         match event {
             InventoryEvent::StockReceived(event) => stock.on_hand += i64::from(event.quantity),
             InventoryEvent::StockAdjusted(event) => stock.on_hand += event.change,
+            InventoryEvent::StockReturned(event) => {
+                stock.on_hand += i64::from(event.quantity);
+                *self.put_back.entry((event.return_id, sku)).or_default() += event.quantity;
+            }
             InventoryEvent::StockReserved(event) => {
                 let known = stock.ended.contains_key(&event.order_id);
                 if stock.open.insert(event.order_id, event.quantity).is_some() || known {
@@ -175,7 +315,14 @@ impl Story {
 
     fn payment(&mut self, order: OrderId, event: PaymentEvent) {
         let paid = self.payments.entry(order).or_default();
+        let mut problem = None;
         match event {
+            PaymentEvent::PaymentPartlyRefunded(event) => {
+                if paid.partly.insert(event.refund_key, event.amount.amount).is_some() {
+                    problem = Some(format!("order {order} is refunded {} twice", event.refund_key));
+                }
+            }
+            PaymentEvent::ChargebackClosed(event) if !event.won => paid.lost += event.amount.amount,
             PaymentEvent::PaymentRequested(event) => paid.requested.push(event.amount.amount),
             PaymentEvent::PaymentCompleted(event) => paid.charged.push(event.amount.amount),
             PaymentEvent::PaymentFailed(_) => paid.failed += 1,
@@ -183,10 +330,13 @@ impl Story {
             PaymentEvent::RefundRequested(_)
             | PaymentEvent::PaymentActionRequired(_)
             | PaymentEvent::PartialRefundRequested(_)
-            | PaymentEvent::PaymentPartlyRefunded(_)
             | PaymentEvent::ChargebackOpened(_)
             | PaymentEvent::ChargebackClosed(_) => {}
         }
+        if paid.gone() > paid.charged.iter().sum() {
+            problem = Some(format!("of order {order} more goes back than was paid"));
+        }
+        self.problems.extend(problem);
     }
 
     fn promotion(&mut self, promotion: PromotionId, event: PromotionEvent) {
@@ -252,7 +402,13 @@ impl Story {
                 purse.balance -= amount;
                 self.spent.insert((event.order_id, credit), amount);
             }
-            CreditEvent::CreditReturned(event) => purse.balance += event.amount.amount,
+            CreditEvent::CreditReturned(event) => {
+                purse.balance += event.amount.amount;
+                let before = self.credited.insert((event.order_id, event.refund_key), event.amount.amount);
+                if before.is_some() && before != Some(event.amount.amount) {
+                    problem = Some(format!("{} comes back twice to {credit}", event.refund_key));
+                }
+            }
             CreditEvent::CreditOpened(_) | CreditEvent::CreditHoldRejected(_) => {}
         }
         let held: i64 = purse.open.values().sum();
@@ -306,8 +462,11 @@ impl Story {
         let strangers = self.orders.keys().filter(|order| !self.checkouts.contains_key(order));
         self.problems
             .extend(strangers.map(|order| format!("order {order} comes of no cart")).collect::<Vec<_>>());
+        // A dispute is between the banks: the gateways' books know nothing of it.
+        let refunded: i64 = self.payments.values().map(|paid| paid.partly.values().sum::<i64>()).sum();
+        self.problems.extend(self.of_after());
         self.problems.extend(audited(world));
-        let books = world.till.books(world, |books| of_books(books, earned));
+        let books = world.till.books(world, |books| of_books(books, earned - refunded));
         self.problems.extend(books);
         (self.problems, completed, cancelled)
     }
@@ -340,7 +499,7 @@ impl Story {
             problems.push(format!("went through {told:?}"));
         }
         if let Some(paid) = self.payments.get(&order) {
-            let Paid { requested, charged, failed, refunded } = paid;
+            let Paid { requested, charged, failed, refunded, .. } = paid;
             let due = self.due(order);
             let amounts_hold = [requested, charged, refunded].iter().all(|of| of.iter().all(|of| *of == due));
             if requested.len() > 1
@@ -445,7 +604,7 @@ fn of_books(books: &mut Books, earned: i64) -> Vec<String> {
     }
     for (charge, amount) in books.refunds.values() {
         match taken.get_mut(charge) {
-            Some(left) if *left == *amount => *left = 0,
+            Some(left) if *left >= *amount => *left -= *amount,
             left => problems.push(format!("{amount} of {charge} are given back, of which {left:?} is left")),
         }
     }

@@ -27,7 +27,9 @@ use std::{
 use parking_lot::Mutex;
 use souk_commands::{
     Context, Market,
+    after::{self, AfterSales, Commissions},
     checkout::{ByHand, CheckoutCommand, Effect, ProcessManager, Settings},
+    flows,
 };
 use souk_domain::OrderId;
 use souk_local_postgres::{TestDatabase, TestPostgres};
@@ -43,6 +45,8 @@ use till::{DECLINED, Line, REFUSED, SILENT, SILENT_COUNTRY};
 use world::{Broken, Shaky, Trouble, World};
 
 const SEEDS: u64 = 20_000;
+/// Completed, and then something of it goes back.
+const RETURNED: &str = "returned";
 const SEED: &str = "SOUK_SIMULATION_SEED";
 /// Seeds within which each mutation has to be caught.
 const SEEDS_PER_MUTATION: u64 = 500;
@@ -140,6 +144,9 @@ async fn day(world: &Arc<World>, plan: &Plan, memory: &Memory, vault: &Vault) {
     for server in &servers[..managers] {
         let settings = Settings { deadline, attempts: 6, snapshot: None };
         tokio::spawn(ProcessManager::new(Arc::clone(server), settings).run(CancellationToken::new()));
+        let commissions = Commissions::parse(r#"{"default": 1250}"#).expect("rates");
+        let settings = after::Settings { commissions, notes: None };
+        tokio::spawn(AfterSales::new(Arc::clone(server), settings).run(CancellationToken::new()));
     }
     tokio::spawn(operate(Arc::clone(world), Arc::clone(&servers[1])));
     shoppers::live(world, plan, memory, &servers).await;
@@ -159,7 +166,7 @@ fn server(world: &Arc<World>, vault: &Vault) -> Arc<Market> {
     Arc::new(market.with_prices(serde_json::from_str(prices).expect("prices")))
 }
 
-/// Somebody looks after checkouts that are parked: tries again, and after a while sees to it by hand.
+/// Somebody looks after checkouts and returns that are parked: tries again, and after a while sees to a checkout by hand.
 async fn operate(world: Arc<World>, server: Arc<Market>) {
     let mut sent_on = BTreeMap::<OrderId, u32>::new();
     for round in 0_u64.. {
@@ -182,6 +189,11 @@ async fn operate(world: Arc<World>, server: Arc<Market>) {
             } else if settles && effect == Effect::Refund {
                 world.till.books(&world, |books| books.pay_back(order));
             }
+        }
+        for id in world.parked_returns() {
+            let command =
+                Uuid::new_v5(&id.refund_key(), &(world.elapsed().as_nanos() as u64 ^ round).to_le_bytes());
+            let _ = flows::returns::resume(&server, &Context::new(command, "operator"), id).await;
         }
     }
 }
@@ -304,6 +316,7 @@ fn every_step_may_fail_and_may_happen_twice() {
     let soon = Some(Duration::from_millis(1));
     let plans = [
         ("completed", "pays", "GB", None, 1, false),
+        (RETURNED, "pays", "GB", None, 1, false),
         ("declined", DECLINED, "GB", None, 0, false),
         ("never paid", SILENT, "GB", None, 0, false),
         ("not shipped", "pays", REFUSED, None, 0, false),
@@ -314,7 +327,7 @@ fn every_step_may_fail_and_may_happen_twice() {
     ];
     for (name, token, country, cancels_after, completed, gifts) in plans {
         let plan = || {
-            let plan = Plan::of_one(token, country, cancels_after);
+            let plan = Plan::of_one(token, country, cancels_after, name == RETURNED);
             if gifts { plan.with_gifts() } else { plan }
         };
         let world = World::with(None);
@@ -353,7 +366,7 @@ fn a_step_of_a_gateway_that_never_goes_well_is_given_up_or_settled_by_hand() {
     ];
     for (step, token, country, cancels_after, by_hand) in steps {
         let world = World::without(Broken::Step(step));
-        let outcome = run_in(&world, &Plan::of_one(token, country, cancels_after), &keys.vault);
+        let outcome = run_in(&world, &Plan::of_one(token, country, cancels_after, false), &keys.vault);
         assert!(outcome.problems.is_empty(), "{step}: {:#?}\n{}", outcome.problems, outcome.story.join("\n"));
         assert_eq!((outcome.completed, outcome.cancelled), (0, 1), "{step}");
         let seen = (world.count("CheckoutSettled"), world.count("CheckoutParked") > 0, world.parked().len());
@@ -398,7 +411,7 @@ fn an_effect_that_cannot_be_recorded_waits_until_the_log_is_repaired() {
     for (events, token, country) in plans {
         for &event_type in events {
             let world = World::without(Broken::Append(event_type));
-            let outcome = run_in(&world, &Plan::of_one(token, country, None), &keys.vault);
+            let outcome = run_in(&world, &Plan::of_one(token, country, None, false), &keys.vault);
             assert!(outcome.problems.is_empty(), "{event_type}: {:#?}", outcome.problems);
             assert_eq!(outcome.completed + outcome.cancelled, 1, "{event_type}");
         }

@@ -36,6 +36,12 @@ pub(crate) enum Mutation {
     CreditNotChecked,
     /// An order that is given up keeps its coupon.
     ClaimNotReleased,
+    /// The refund of a return is said to have gone out, and goes out again.
+    ReturnRefundedTwice,
+    /// What came back is put into stock again and again.
+    PutBackTwice,
+    /// A sale stands in the books twice.
+    BookedTwice,
 }
 
 impl Mutation {
@@ -59,6 +65,9 @@ impl Mutation {
         Self::CouponLimitNotChecked,
         Self::CreditNotChecked,
         Self::ClaimNotReleased,
+        Self::ReturnRefundedTwice,
+        Self::PutBackTwice,
+        Self::BookedTwice,
     ];
 
     /// What is written in place of the events.
@@ -72,7 +81,10 @@ impl Mutation {
             |events: Vec<NewEvent>| if world.draw(|random| random.one_in(3)) { vec![] } else { events };
         events.into_iter().flat_map(|event| match (self, &*event.event_type) {
             (Self::ReservationNotChecked, "ReservationRejected") => vec![renamed(event, "StockReserved")],
-            (Self::ReservedTwice, "StockReserved") => twice(event),
+            (Self::ReservedTwice, "StockReserved")
+            | (Self::ReturnRefundedTwice, "PaymentPartlyRefunded")
+            | (Self::PutBackTwice, "StockReturned")
+            | (Self::BookedTwice, "EntryPosted") => twice(event),
             (Self::ReleaseSkipped, "ReservationReleased") => {
                 vec![with(renamed(event, "StockAdjusted"), |data| *data = serde_json::json!({ "change": 0 }))]
             }

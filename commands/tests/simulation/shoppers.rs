@@ -1,18 +1,19 @@
 //! What people do: sellers who restock and change prices, buyers who fill carts, check out (once, or twice at the same
 //! moment), accept a new price, and cancel. They outlive the servers: a request that got no answer is sent again.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use parking_lot::Mutex;
 use souk_commands::{
     Context, ExecuteError, Market,
     flows::{
-        self,
+        self, Acknowledged,
         carts::{CartFlowError, LineRequest},
         checkout::{Address, CheckoutFlowError, CheckoutRequest},
         items::{Caller, NewItem, StockChange},
         pricing::Extras,
+        returns::{LineBack, ReturnFlowError},
         revision::{self, ItemPatch},
     },
 };
@@ -20,9 +21,11 @@ use souk_domain::{
     AccountId, CartId, CreditId, Currency, ItemId, Money, OrderId, PromotionId, Sku,
     credit::CreditCommand,
     item::Details,
-    order::OrderError,
+    order::{OrderError, OrderPlaced, OrderStatus},
+    payment::PaymentCommand,
     pricing::{PricingError, TakesOff},
     promotion::{PromotionCommand, PromotionCreated},
+    returns::{Disposition, ReturnError, ReturnLine},
 };
 use souk_gateways::PaymentDetails;
 use tokio::time::sleep;
@@ -52,6 +55,8 @@ pub(crate) struct Plan {
     campaign: Option<Campaign>,
     visits: Vec<Vec<Visit>>,
     errands: Vec<Errand>,
+    /// Whether anything comes after completed orders.
+    returned: bool,
 }
 
 struct Good {
@@ -104,6 +109,45 @@ struct Visit {
     cancels_after: Option<Duration>,
     /// Brings what the campaign gives: the coupon, the gift card, the store credit.
     brings: [bool; 3],
+    afterwards: Option<Afterwards>,
+}
+
+/// What comes after an order that was completed.
+struct Afterwards {
+    after: Duration,
+    /// Returns, all asked for at once: of each line so many. Some are too much together.
+    returns: Vec<(u32, Decision)>,
+    /// Disputed at the bank instead: how much of the total, in per cent, and whether the bank finds for the market.
+    chargeback: Option<(i64, bool)>,
+    /// The sellers ask for so much, twice at once; whether the transfer arrives.
+    payout: Option<(i64, bool)>,
+}
+
+/// What a seller says to a return.
+#[derive(Clone, Copy)]
+enum Decision {
+    /// So much of the price in per cent; whether the goods are worth keeping.
+    Accepts(i64, bool),
+    Declines,
+}
+
+impl Afterwards {
+    fn draw(random: &mut Random) -> Self {
+        let disputed = random.one_in(4);
+        let decision = |random: &mut Random| {
+            if random.one_in(5) {
+                return Decision::Declines;
+            }
+            Decision::Accepts(random.within(0..101) as i64, !random.one_in(3))
+        };
+        let returns = if disputed { 0 } else { random.within(0..4) };
+        Self {
+            after: random.pause(),
+            returns: (0..returns).map(|_| (random.within(1..4) as u32, decision(random))).collect(),
+            chargeback: disputed.then(|| (random.within(1..101) as i64, random.one_in(2))),
+            payout: random.one_in(2).then(|| (random.within(1..2_000) as i64, random.one_in(2))),
+        }
+    }
 }
 
 /// A seller sees to the goods.
@@ -142,7 +186,7 @@ impl Plan {
                 change: random.one_in(2).then(|| random.within(0..12) as i64 - 4),
             })
             .collect();
-        let mut plan = Self { goods, campaign, visits, errands };
+        let mut plan = Self { goods, campaign, visits, errands, returned: true };
         // Now and then everybody comes at the same moment.
         if random.one_in(3) {
             for visit in plan.visits.iter_mut().flatten() {
@@ -178,6 +222,7 @@ impl Plan {
         token: &'static str,
         country: &'static str,
         cancels_after: Option<Duration>,
+        returned: bool,
     ) -> Self {
         let good = |n: u64| Good {
             seller: seller(n),
@@ -194,8 +239,20 @@ impl Plan {
             hesitates: Duration::ZERO,
             cancels_after,
             brings: [false; 3],
+            afterwards: Some(Afterwards {
+                after: Duration::ZERO,
+                returns: vec![(1, Decision::Accepts(50, true)), (2, Decision::Accepts(100, false))],
+                chargeback: None,
+                payout: Some((100, true)),
+            }),
         };
-        Self { goods: vec![good(0), good(1)], campaign: None, visits: vec![vec![visit]], errands: vec![] }
+        Self {
+            goods: vec![good(0), good(1)],
+            campaign: None,
+            visits: vec![vec![visit]],
+            errands: vec![],
+            returned,
+        }
     }
 
     fn buyers(&self) -> usize {
@@ -216,6 +273,7 @@ impl Visit {
             hesitates: random.pause(),
             cancels_after: random.one_in(4).then(|| random.pause()),
             brings: [random.one_in(2), random.one_in(2), random.one_in(3)],
+            afterwards: random.one_in(6).then(|| Afterwards::draw(random)),
         }
     }
 }
@@ -359,6 +417,9 @@ impl Shopper<'_> {
                 }
                 Stage::Ordered(order) => {
                     self.change_mind(visit, visits, order).await;
+                    if let Some(afterwards) = visit.afterwards.as_ref().filter(|_| self.plan.returned) {
+                        self.live_with(afterwards, visits, order).await;
+                    }
                     self.memory.buyers.lock()[self.n] =
                         Remembered { visits: visits + 1, stage: Stage::Outside };
                     continue;
@@ -466,6 +527,130 @@ impl Shopper<'_> {
                 }
                 Err(error) => panic!("a cancellation ends with {error:?}"),
             }
+        }
+    }
+
+    /// The order is completed, and then it begins.
+    async fn live_with(&self, afterwards: &Afterwards, number: usize, order: OrderId) {
+        let placed = loop {
+            match flows::orders::find(self.server(self.n), order).await.map(|found| found.value) {
+                Ok(Some(found)) if found.status == OrderStatus::Completed => break found.placed,
+                Ok(Some(found)) if found.status.is_final() => return,
+                _ if self.world.elapsed() > Duration::from_hours(2) => return,
+                _ => sleep(Duration::from_secs(30)).await,
+            }
+        };
+        sleep(afterwards.after).await;
+        let returns = afterwards.returns.iter().enumerate();
+        join_all(returns.map(|(n, (quantity, decision))| {
+            self.give_back(number, n, &placed, order, *quantity, *decision)
+        }))
+        .await;
+        if let Some((per_cent, won)) = afterwards.chargeback {
+            let amount = Money { amount: (placed.total.amount * per_cent / 100).max(1), ..placed.total };
+            let (dispute_id, reason) = (format!("dispute-{order}"), "fraudulent".to_owned());
+            let opened = PaymentCommand::OpenChargeback { dispute_id: dispute_id.clone(), amount, reason };
+            for (step, command) in
+                [("open", opened), ("close", PaymentCommand::CloseChargeback { dispute_id, won })]
+            {
+                let context = self.context(number, &format!("dispute/{step}"));
+                let payments = &self.server(self.n).aggregates.payments;
+                persist(|| payments.execute(order, command.clone(), &context)).await.expect("a dispute");
+            }
+        }
+        if let Some((amount, arrives)) = afterwards.payout {
+            for seller in placed.lines.iter().map(|line| line.seller_id).collect::<BTreeSet<_>>() {
+                join_all([0, 1].map(|n| self.pay_out(number, n, seller, amount, arrives))).await;
+            }
+        }
+    }
+
+    async fn give_back(
+        &self,
+        number: usize,
+        n: usize,
+        placed: &OrderPlaced,
+        order: OrderId,
+        quantity: u32,
+        decision: Decision,
+    ) {
+        let lines = placed.lines.iter().map(|line| LineBack {
+            item_id: Some(line.item_id),
+            sku: line.sku.clone(),
+            quantity,
+        });
+        let lines: Vec<_> = lines.collect();
+        let server = self.server(n);
+        let context = self.context(number, &format!("return/{n}"));
+        let asked =
+            persist_flow(|| flows::returns::request(server, &context, order, lines.clone(), "no")).await;
+        let Some(opened) = asked else { return };
+        for one in opened {
+            let id = one.requested.return_id;
+            let context = self.context(number, &format!("decide/{id}"));
+            match decision {
+                Decision::Declines => {
+                    persist_flow(|| flows::returns::decline(server, &context, id, "worn".into())).await;
+                }
+                Decision::Accepts(per_cent, restock) => {
+                    let of = |line: &ReturnLine| {
+                        let bought = placed.lines.iter().find(|bought| bought.sku_id == line.sku_id);
+                        bought.map_or(0, |bought| bought.unit_price.amount * i64::from(line.quantity))
+                    };
+                    let price: i64 = one.requested.lines.iter().map(of).sum();
+                    let refund = Money { amount: price * per_cent / 100, ..placed.total };
+                    let disposition = if restock { Disposition::Restock } else { Disposition::WriteOff };
+                    let line = |line: &ReturnLine| (line.sku.clone(), line.quantity, disposition);
+                    let lines: Vec<_> = one.requested.lines.iter().map(line).collect();
+                    persist_flow(|| {
+                        flows::returns::accept(server, &context, id, Some(lines.clone()), Some(refund))
+                    })
+                    .await;
+                }
+            }
+        }
+    }
+
+    async fn pay_out(&self, number: usize, n: usize, seller: AccountId, amount: i64, arrives: bool) {
+        let server = self.server(n);
+        let context = self.context(number, &format!("payout/{seller}/{n}"));
+        let asked = persist(|| flows::payouts::request(server, &context, seller, usd(amount))).await;
+        let Ok(payout) = asked else { return };
+        let (id, context) = (payout.value.payout_id, context.step("end"));
+        let ended = if arrives {
+            persist(|| flows::payouts::settle(server, &context, id, "transfer".into())).await
+        } else {
+            persist(|| flows::payouts::fail(server, &context, id, "closed".into())).await
+        };
+        ended.expect("a payout ends");
+    }
+}
+
+/// Asks until there is an answer.
+async fn persist<T, R, F: Future<Output = Result<T, ExecuteError<R>>>>(ask: impl Fn() -> F) -> Result<T, R> {
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(ExecuteError::Refused(refusal)) => return Err(refusal),
+            Err(_) => again().await,
+        }
+    }
+}
+
+/// As [`persist`]; `None` if it is refused.
+async fn persist_flow<T, F: Future<Output = Result<Acknowledged<T>, ReturnFlowError>>>(
+    ask: impl Fn() -> F,
+) -> Option<T> {
+    loop {
+        match ask().await {
+            Ok(answer) => return Some(answer.value),
+            Err(ReturnFlowError::Return(ExecuteError::Refused(
+                ReturnError::TooMany { .. } | ReturnError::Decided,
+            ))) => return None,
+            Err(ReturnFlowError::Return(ExecuteError::Refused(refusal))) => {
+                panic!("a return ends with {refusal}")
+            }
+            Err(_) => again().await,
         }
     }
 }

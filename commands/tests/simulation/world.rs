@@ -2,7 +2,7 @@
 //! bad luck: a log that fails, hesitates and says things twice, clocks that jump, and the moment of each crash.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
@@ -19,12 +19,13 @@ use souk_commands::{
     checkout::{CheckoutEvent, Effect},
     clock::Clock,
 };
-use souk_domain::{DomainEvent, OrderId};
+use souk_domain::{DomainEvent, OrderId, ReturnId, ledger::LedgerEvent, returns::ReturnEvent};
 use souk_event_log::{
     AppendError, Appended, Direction, EventLog, EventStream, Expected, Filter, MemoryLog, Message, NewEvent,
     Position, ReadError, Recorded, Revision, StreamName, Subscription,
 };
 use tokio::{sync::Notify, time::Instant};
+use uuid::Uuid;
 
 use crate::{mutations::Mutation, random::Random, till::Till};
 
@@ -197,12 +198,37 @@ impl World {
         self.log.events().iter().map(|event| line(event)).collect()
     }
 
-    /// Whether every cart that was checked out has become an order that ended.
+    /// Whether every cart that was checked out has become an order that ended, every accepted return is completed, and
+    /// everything is booked.
     pub(crate) fn has_ended(&self) -> bool {
-        let count = |types: &[&str]| {
-            self.log.events().iter().filter(|event| types.contains(&&*event.event_type)).count()
-        };
+        let events = self.log.events();
+        let count =
+            |types: &[&str]| events.iter().filter(|event| types.contains(&&*event.event_type)).count();
+        let mut booked = BTreeMap::<Uuid, (u32, u32)>::new();
+        for event in events.iter().filter(|event| &*event.event_type == "EntryPosted") {
+            if let Ok(LedgerEvent::EntryPosted(entry)) =
+                LedgerEvent::from_json("EntryPosted", event.schema_version(), &event.data)
+            {
+                booked.entry(entry.entry_id).or_insert((0, entry.parts)).0 += 1;
+            }
+        }
+        let to_book = ["OrderCompleted", "ReturnCompleted", "ChargebackOpened", "ChargebackClosed"];
         count(&["CartCheckedOut"]) == count(&["OrderCompleted", "OrderCancelled"])
+            && count(&["ReturnAccepted"]) == count(&["ReturnCompleted"])
+            && count(&to_book) <= booked.values().filter(|(entries, parts)| entries >= parts).count()
+    }
+
+    /// Returns that wait for an operator.
+    pub(crate) fn parked_returns(&self) -> BTreeSet<ReturnId> {
+        let mut parked = BTreeSet::new();
+        for event in self.log.events().iter().filter(|event| event.stream.category() == "return") {
+            match ReturnEvent::from_json(&event.event_type, event.schema_version(), &event.data) {
+                Ok(ReturnEvent::ReturnParked(event)) => drop(parked.insert(event.return_id)),
+                Ok(ReturnEvent::ReturnResumed(event)) => drop(parked.remove(&event.return_id)),
+                _ => {}
+            }
+        }
+        parked
     }
 
     /// Checkouts that wait for an operator, and for what.

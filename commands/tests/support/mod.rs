@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use souk_commands::{
     Context, Market,
+    after::{self, AfterSales, Commissions},
     checkout::{ProcessManager, Settings},
     clock::{Clock, fresh_id},
     flows::{
@@ -116,7 +117,13 @@ impl Shop {
         let settings = Settings { deadline, attempts: 6, snapshot: Some(self.snapshot()) };
         let manager = ProcessManager::new(Arc::clone(&self.market), settings);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(manager.run(stop.clone()));
+        let commissions = Commissions::parse(r#"{"default": 1000}"#).unwrap();
+        let settings = after::Settings { commissions, notes: Some(self.folder.path().to_owned()) };
+        let after = AfterSales::new(Arc::clone(&self.market), settings).run(stop.clone());
+        let manager = manager.run(stop.clone());
+        let task = tokio::spawn(async {
+            futures::future::join(manager, after).await;
+        });
         self.running = Some((stop, task));
     }
 

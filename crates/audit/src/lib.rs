@@ -6,6 +6,7 @@
 
 mod checkouts;
 mod claims;
+mod ledgers;
 mod orders;
 mod payments;
 mod shipments;
@@ -126,6 +127,7 @@ impl Audit {
             "checkout" => self.checkout(at, event),
             "promotion" => self.read(event, |audit, id, told| audit.promotion(at, id, &told)),
             "credit" => self.read(event, |audit, id, told| audit.credit(at, id, &told)),
+            "ledger" => self.read(event, |audit, _: AccountId, told| audit.ledger(at, &told)),
             "account" => self.read(event, |audit, _: AccountId, told| {
                 audit.accounts += u64::from(matches!(told, AccountEvent::AccountRegistered(_)));
             }),

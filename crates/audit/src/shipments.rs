@@ -20,8 +20,15 @@ impl Audit {
             ShipmentEvent::ShipmentRequested(_) => (Status::Requested, before == Status::NotRequested),
             ShipmentEvent::ShipmentReady(_) => (Status::Ready, before == Status::Requested),
             ShipmentEvent::ShipmentRefused(_) => (Status::Refused, before == Status::Requested),
-            ShipmentEvent::ShipmentDispatched(_) => (Status::Dispatched, before == Status::Ready),
-            ShipmentEvent::ShipmentDelivered(_) => (Status::Delivered, before == Status::Dispatched),
+            ShipmentEvent::ShipmentDispatched(event) => {
+                (event.status, matches!(before, Status::Ready | Status::PartlyDispatched))
+            }
+            ShipmentEvent::ShipmentDelivered(event) => {
+                (event.status, matches!(before, Status::PartlyDispatched | Status::Dispatched))
+            }
+            ShipmentEvent::UnitsGivenUp(event) => {
+                (event.status, matches!(before, Status::Ready | Status::PartlyDispatched))
+            }
             ShipmentEvent::ShipmentCancelled(_) => (
                 Status::Cancelled,
                 matches!(before, Status::NotRequested | Status::Requested | Status::Ready),
@@ -33,8 +40,10 @@ impl Audit {
         }
         let ended = order.live.is_none();
         let fits = match status {
-            Status::Dispatched | Status::Delivered => !ended || order.is_completed(),
-            _ => !ended,
+            Status::PartlyDispatched | Status::Dispatched | Status::Delivered => {
+                !ended || order.is_completed()
+            }
+            _ => !ended || matches!(event, ShipmentEvent::UnitsGivenUp(_)) && order.is_completed(),
         };
         if strange {
             self.wrong(at, "the order has no line of this seller");

@@ -11,6 +11,8 @@ pub struct Stock {
     pub received: i64,
     pub adjusted: i64,
     pub committed: i64,
+    /// Sent back, to be sold again.
+    pub returned: i64,
     pub reserved: i64,
     /// It was said already that it does not add up.
     told: bool,
@@ -27,11 +29,13 @@ pub(crate) enum Held {
 
 impl Stock {
     pub fn on_hand(&self) -> i64 {
-        self.received + self.adjusted - self.committed
+        self.received + self.adjusted + self.returned - self.committed
     }
 
     fn is_sound(&self) -> bool {
-        self.on_hand() >= 0 && (0..=self.on_hand()).contains(&self.reserved)
+        self.on_hand() >= 0
+            && self.returned <= self.committed
+            && (0..=self.on_hand()).contains(&self.reserved)
     }
 }
 
@@ -45,6 +49,10 @@ impl Audit {
             }
             InventoryEvent::StockAdjusted(event) => {
                 stock.adjusted += event.change;
+                None
+            }
+            InventoryEvent::StockReturned(event) => {
+                stock.returned += i64::from(event.quantity);
                 None
             }
             InventoryEvent::StockReserved(event) => {
@@ -65,13 +73,13 @@ impl Audit {
         let sound = stock.is_sound();
         let told = std::mem::replace(&mut stock.told, !sound);
         if !sound && !told {
-            let Stock { received, adjusted, committed, reserved, .. } = *stock;
+            let Stock { received, adjusted, committed, returned, reserved, .. } = *stock;
             let there = stock.on_hand();
             self.wrong(
                 at,
                 format!(
                     "expected what is reserved to be on hand, found {reserved} reserved of {there} \
-                     ({received} received, {adjusted:+} adjusted, {committed} committed)"
+                     ({received} received, {adjusted:+} adjusted, {committed} committed, {returned} returned)"
                 ),
             );
         }

@@ -128,6 +128,11 @@ impl CreditState {
         self.endings.of(order)
     }
 
+    /// What came back with a refund.
+    pub fn returned(&self, order: OrderId, refund_key: Uuid) -> Option<i64> {
+        self.spent.get(&order)?.returned.get(&refund_key).copied()
+    }
+
     /// What is left of what an order spent, after what came back.
     pub fn returnable(&self, order: OrderId) -> i64 {
         self.spent.get(&order).map_or(0, |spent| spent.amount - spent.returned.values().sum::<i64>())

@@ -101,39 +101,112 @@ impl SkuId {
     }
 }
 
-/// One shipment per order and seller.
+/// Two ids joined by a hyphen: the first is a UUID, and so 36 characters long.
+macro_rules! joined_id {
+    ($(#[$doc:meta])* $name:ident { $first:ident: $First:ty, $(#[$second_doc:meta])* $second:ident: $Second:ty }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name {
+            pub $first: $First,
+            $(#[$second_doc])*
+            pub $second: $Second,
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}-{}", self.$first, self.$second)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let (first, second) = text.split_at_checked(36).unwrap_or((text, ""));
+                Ok(Self {
+                    $first: first.parse()?,
+                    $second: second.strip_prefix('-').unwrap_or_default().parse()?,
+                })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+joined_id!(
+    /// One shipment per order and seller.
+    ShipmentId { order_id: OrderId, seller_id: AccountId }
+);
+joined_id!(
+    /// All returns of one order to one seller: the stream that arbitrates between them.
+    ReturnsId { order_id: OrderId, seller_id: AccountId }
+);
+joined_id!(
+    /// Money on its way from the market to a seller.
+    PayoutId {
+        seller_id: AccountId,
+        /// Derived from the request, so that one sent twice is one payout.
+        request_id: Uuid
+    }
+);
+
+/// One return: the n-th of its order and seller, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ShipmentId {
-    pub order_id: OrderId,
-    pub seller_id: AccountId,
+pub struct ReturnId {
+    pub returns: ReturnsId,
+    pub number: u32,
 }
 
-impl fmt::Display for ShipmentId {
+impl ReturnId {
+    /// Under which its refund is asked for: of the order's payment.
+    pub fn refund_key(self) -> Uuid {
+        Uuid::new_v5(
+            &self.returns.order_id.0,
+            format!("return/{}/{}", self.returns.seller_id, self.number).as_bytes(),
+        )
+    }
+}
+
+impl fmt::Display for ReturnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.order_id, self.seller_id)
+        write!(f, "{}-{}", self.returns, self.number)
     }
 }
 
-impl FromStr for ShipmentId {
-    type Err = uuid::Error;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a return's id is its order's, its seller's, and a number")]
+pub struct ReturnIdError;
 
-    /// Two hyphenated UUIDs joined by a hyphen; the first is 36 characters long.
+impl FromStr for ReturnId {
+    type Err = ReturnIdError;
+
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (order, seller) = text.split_at_checked(36).unwrap_or((text, ""));
-        Ok(Self {
-            order_id: order.parse()?,
-            seller_id: seller.strip_prefix('-').unwrap_or_default().parse()?,
-        })
+        let (returns, number) = text.rsplit_once('-').ok_or(ReturnIdError)?;
+        // As it is written, and no other way: one return has one id.
+        let number = number.parse().map_err(|_| ReturnIdError)?;
+        let id = Self { returns: returns.parse().map_err(|_| ReturnIdError)?, number };
+        if id.to_string() == text { Ok(id) } else { Err(ReturnIdError) }
     }
 }
 
-impl Serialize for ShipmentId {
+impl Serialize for ReturnId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for ShipmentId {
+impl<'de> Deserialize<'de> for ReturnId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }

@@ -3,13 +3,13 @@
 //!
 //! Reservations do not expire here: the checkout's deadline releases them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use crate::endings::Ending;
-use crate::{AccountId, Decider, ItemId, OrderId, Sku, SkuId, domain_events, endings::Endings};
+use crate::{AccountId, Decider, ItemId, OrderId, ReturnId, Sku, SkuId, domain_events, endings::Endings};
 
 /// Units of one SKU at most: any sum of them is exact in JSON and in every view.
 pub const MAX_ON_HAND: u64 = 1_000_000_000_000;
@@ -22,6 +22,7 @@ domain_events! {
         ReservationReleased = 1,
         ReservationCommitted = 1,
         StockAdjusted = 1,
+        StockReturned = 1,
     }
 }
 
@@ -77,6 +78,15 @@ pub struct StockAdjusted {
     pub reason: Option<String>,
 }
 
+/// What a buyer sent back, or never got, is there to be sold again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StockReturned {
+    pub order_id: OrderId,
+    pub return_id: ReturnId,
+    pub quantity: u32,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct InventoryState {
@@ -85,6 +95,8 @@ pub struct InventoryState {
     pub reserved: u64,
     open: BTreeMap<OrderId, u32>,
     ended: Endings,
+    /// The latest, oldest first, so that a repeated command finds that it was carried out.
+    returned: VecDeque<ReturnId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +128,8 @@ impl InventoryState {
     }
 }
 
+const RETURNS_KEPT: usize = 1_000;
+
 #[derive(Clone, Debug)]
 pub enum InventoryCommand {
     Receive { item_id: ItemId, seller_id: AccountId, sku: Sku, quantity: u32, reason: Option<String> },
@@ -123,6 +137,7 @@ pub enum InventoryCommand {
     Release { order_id: OrderId },
     Commit { order_id: OrderId },
     Adjust { change: i64, reason: Option<String> },
+    PutBack { return_id: ReturnId, quantity: u32 },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -149,6 +164,7 @@ impl Decider for Inventory {
     type Error = InventoryError;
 
     const CATEGORY: &'static str = "inventory";
+    const STATE_VERSION: u32 = 2;
 
     fn evolve(mut state: InventoryState, event: &InventoryEvent) -> InventoryState {
         match event {
@@ -177,6 +193,13 @@ impl Decider for Inventory {
             }
             InventoryEvent::StockAdjusted(event) => {
                 state.on_hand = state.on_hand.saturating_add_signed(event.change);
+            }
+            InventoryEvent::StockReturned(event) => {
+                state.on_hand = state.on_hand.saturating_add(event.quantity.into());
+                state.returned.push_back(event.return_id);
+                if state.returned.len() > RETURNS_KEPT {
+                    state.returned.pop_front();
+                }
             }
         }
         state
@@ -228,6 +251,15 @@ impl Decider for Inventory {
                 }
                 Ok(vec![StockAdjusted { change: *change, reason: reason.clone() }.into()])
             }
+            InventoryCommand::PutBack { return_id, .. } if state.returned.contains(return_id) => Ok(vec![]),
+            InventoryCommand::PutBack { return_id, quantity } => Ok(vec![
+                StockReturned {
+                    order_id: return_id.returns.order_id,
+                    return_id: *return_id,
+                    quantity: *quantity,
+                }
+                .into(),
+            ]),
         }
     }
 }

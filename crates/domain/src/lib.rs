@@ -14,10 +14,12 @@ pub mod cart;
 pub mod credit;
 pub mod inventory;
 pub mod item;
+pub mod ledger;
 pub mod order;
 pub mod payment;
 pub mod pricing;
 pub mod promotion;
+pub mod returns;
 pub mod shipment;
 #[doc(hidden)]
 pub mod stored;
@@ -28,7 +30,8 @@ pub mod testing;
 pub use decider::{Decider, DomainEvent, UnreadableEvent};
 pub use endings::Ending;
 pub use ids::{
-    AccountId, CartId, CreditId, ItemId, OrderId, PromotionId, ShipmentId, Sku, SkuError, SkuId, SynonymsId,
+    AccountId, CartId, CreditId, ItemId, OrderId, PayoutId, PromotionId, ReturnId, ReturnIdError, ReturnsId,
+    ShipmentId, Sku, SkuError, SkuId, SynonymsId,
 };
 pub use money::{Currency, Money, MoneyError};
 pub use personal::Sealed;

@@ -176,6 +176,11 @@ impl TakenBack {
         self.refunds.iter().filter(|(_, (_, done))| !done).map(|(key, (amount, _))| (*key, *amount))
     }
 
+    /// What was asked to be refunded under this key, and whether the gateway has done it.
+    pub fn refund(&self, key: Uuid) -> Option<(Money, bool)> {
+        self.refunds.get(&key).copied()
+    }
+
     /// In minor units of the charge's currency: what is refunded or to be, and what is in dispute or lost.
     fn total(&self) -> i64 {
         let refunds = self.refunds.values().map(|(amount, _)| amount.amount);

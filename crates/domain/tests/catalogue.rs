@@ -9,9 +9,11 @@ use souk_domain::{
     credit::Credit,
     inventory::Inventory,
     item::Item,
+    ledger::Ledger,
     order::Orders,
     payment::Payment,
     promotion::Promotion,
+    returns::Returns,
     shipment::Shipment,
     synonyms::Synonyms,
     testing::{catalogue, examples, golden},
@@ -33,6 +35,8 @@ fn the_event_catalogue_tells_what_the_code_writes() {
     catalogue::check::<Synonyms>(&page, &examples::synonyms());
     catalogue::check::<Promotion>(&page, &examples::promotion());
     catalogue::check::<Credit>(&page, &examples::credit());
+    catalogue::check::<Returns>(&page, &examples::returns());
+    catalogue::check::<Ledger>(&page, &examples::ledger());
 
     let known = [
         Item::CATEGORY,
@@ -45,6 +49,8 @@ fn the_event_catalogue_tells_what_the_code_writes() {
         Synonyms::CATEGORY,
         Promotion::CATEGORY,
         Credit::CATEGORY,
+        Returns::CATEGORY,
+        Ledger::CATEGORY,
     ];
     for category in catalogue::parse(&page).keys().map(String::as_str) {
         assert!(

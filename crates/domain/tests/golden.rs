@@ -22,6 +22,8 @@ fn every_version_of_every_event_reads_and_the_newest_is_written_as_ever() {
     expected.extend(golden::check(&dir, &examples::synonyms()));
     expected.extend(golden::check(&dir, &examples::promotion()));
     expected.extend(golden::check(&dir, &examples::credit()));
+    expected.extend(golden::check(&dir, &examples::returns()));
+    expected.extend(golden::check(&dir, &examples::ledger()));
 
     let files: BTreeSet<_> =
         fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();

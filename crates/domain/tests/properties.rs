@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use souk_domain::{
-    Decider, OrderId,
+    Currency, Decider, OrderId, PayoutId,
     account::{Account, AccountCommand, Role},
     cart::{Cart, CartCommand, CartEvent, CartLine, CartOpened, LineAdded, LineQuantityChanged, LineRemoved},
     inventory::{
@@ -11,6 +11,9 @@ use souk_domain::{
         StockReserved,
     },
     item::{Item, ItemCommand, ItemEvent, PriceChanged, Variant, VariantAdded},
+    ledger::{
+        EntryPosted, Ledger, LedgerAccount, LedgerCommand, LedgerEvent, LedgerState, balances, moved, shares,
+    },
     order::{CancelReason, OrderCommand, OrderEvent, Orders},
     payment::{FailureReason, Payment, PaymentCommand, PaymentEvent},
     shipment::{Shipment, ShipmentCommand},
@@ -88,6 +91,7 @@ laws!(cart, Cart, cart_command(), cart_event(), adds up: |_| false);
 laws!(order, Orders, order_command(), select(examples::order()), adds up: |_| false);
 laws!(payment, Payment, payment_command(), select(examples::payment()), adds up: |_| false);
 laws!(shipment, Shipment, shipment_command(), select(examples::shipment()), adds up: |_| false);
+laws!(ledger, Ledger, ledger_command(), select(examples::ledger()), adds up: |_| false);
 // A name is sealed with fresh randomness: two ciphertexts say nothing about whether the names are the same.
 laws!(
     account, Account, account_command(), select(examples::account()),
@@ -105,6 +109,7 @@ proptest! {
             match event {
                 InventoryEvent::StockReceived(event) => came_in += i128::from(event.quantity),
                 InventoryEvent::StockAdjusted(event) => came_in += i128::from(event.change),
+                InventoryEvent::StockReturned(event) => came_in += i128::from(event.quantity),
                 InventoryEvent::StockReserved(event) => reserved += i128::from(event.quantity),
                 InventoryEvent::ReservationReleased(event) => reserved -= i128::from(event.quantity),
                 InventoryEvent::ReservationCommitted(event) => {
@@ -367,9 +372,35 @@ fn shipment_command() -> impl Strategy<Value = ShipmentCommand> {
         ShipmentCommand::RecordReady { carrier: text(), booking_id: text() },
         ShipmentCommand::RecordRefusal { reason: text() },
         ShipmentCommand::Cancel,
-        ShipmentCommand::Dispatch { carrier: None, tracking_number: None },
-        ShipmentCommand::Deliver,
+        ShipmentCommand::Dispatch { lines: None, carrier: None, tracking_number: None },
+        ShipmentCommand::Deliver { parcel: None },
+        ShipmentCommand::GiveUp { request_id: Uuid::from_u128(1), lines: None, restock: true },
     ])
+}
+
+fn ledger_command() -> impl Strategy<Value = LedgerCommand> {
+    let payout_id = |n: u128| PayoutId { seller_id: examples::SELLER, request_id: Uuid::from_u128(n) };
+    let entry = |(n, amount, back): (u128, i64, bool)| {
+        let (from, to) = (LedgerAccount::Clearing, LedgerAccount::SellerPayable);
+        let (from, to) = if back { (to, from) } else { (from, to) };
+        let postings = moved(examples::cents(amount), from, to);
+        LedgerCommand::Post(EntryPosted { entry_id: Uuid::from_u128(n), postings, ..examples::sale() })
+    };
+    prop_oneof![
+        (0_u128..6, 1_i64..500, any::<bool>()).prop_map(entry),
+        (0_u128..3, 1_i64..500).prop_map(move |(n, amount)| LedgerCommand::RequestPayout {
+            payout_id: payout_id(n),
+            amount: examples::cents(amount),
+        }),
+        (0_u128..3).prop_map(move |n| LedgerCommand::SettlePayout {
+            payout_id: payout_id(n),
+            reference: "TF1".to_owned(),
+        }),
+        (0_u128..3).prop_map(move |n| LedgerCommand::FailPayout {
+            payout_id: payout_id(n),
+            reason: "closed".to_owned(),
+        }),
+    ]
 }
 
 fn account_command() -> impl Strategy<Value = AccountCommand> {
@@ -382,4 +413,34 @@ fn account_command() -> impl Strategy<Value = AccountCommand> {
         AccountCommand::Reinstate,
         AccountCommand::Forget,
     ])
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn the_accounts_of_a_seller_sum_to_zero_and_no_payout_exceeds_what_is_owed(
+        commands in vec(ledger_command(), 0..40),
+    ) {
+        let mut state = LedgerState::default();
+        for command in commands {
+            for event in decide::<Ledger>(&state, &command).unwrap_or_default() {
+                prop_assert!(balances(&event.postings()));
+                state = Ledger::evolve(state, &event);
+                if matches!(event, LedgerEvent::PayoutRequested(_)) {
+                    prop_assert!(state.balance(LedgerAccount::SellerPayable, Currency::USD) >= 0);
+                }
+            }
+            let sum: i64 = state.balances.values().flat_map(|accounts| accounts.values()).sum();
+            prop_assert_eq!(sum, 0);
+        }
+    }
+
+    #[test]
+    fn shares_are_all_there_is(amount in 0_i64..1_000_000, weights in vec(0_i64..10_000, 1..6)) {
+        let weights = weights.into_iter().enumerate().collect();
+        let shares = shares(examples::cents(amount), &weights);
+        prop_assert_eq!(shares.values().map(|share| share.amount).sum::<i64>(), amount);
+        prop_assert!(shares.values().all(|share| share.amount >= 0));
+    }
 }

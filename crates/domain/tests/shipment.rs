@@ -1,12 +1,19 @@
 //! Shipments: booked, dispatched, delivered; refused or cancelled before they leave.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use souk_domain::{
+    DomainEvent,
     shipment::{
-        Shipment, ShipmentCancelled, ShipmentCommand, ShipmentDelivered, ShipmentDispatched, ShipmentError,
-        ShipmentEvent, ShipmentReady, ShipmentRefused, ShipmentStatus,
+        ParcelLine, Shipment, ShipmentCancelled, ShipmentCommand, ShipmentDelivered, ShipmentDispatched,
+        ShipmentError, ShipmentEvent, ShipmentReady, ShipmentRefused, ShipmentStatus, UnitsGivenUp,
     },
-    testing::{Given, examples::shipment_requested},
+    testing::{
+        Given,
+        examples::{shipment_requested, sku_id},
+    },
 };
+use uuid::Uuid;
 
 #[test]
 fn a_shipment_is_booked_dispatched_and_delivered_each_once() {
@@ -14,14 +21,15 @@ fn a_shipment_is_booked_dispatched_and_delivered_each_once() {
         (request, requested()),
         (book, ready()),
         (dispatch, dispatched()),
-        (|| ShipmentCommand::Deliver, ShipmentDelivered {}.into()),
+        (deliver, ShipmentDelivered { parcels: vec![1], status: ShipmentStatus::Delivered }.into()),
     ];
     let mut shipment = Given::<Shipment>::nothing();
     for (step, event) in steps {
         shipment = shipment.when(step()).then([event]).when(step()).then_nothing();
     }
     assert_eq!(shipment.state().booking_id.as_deref(), Some("bk_1"));
-    let again = ShipmentCommand::Dispatch { carrier: Some("DHL".to_owned()), tracking_number: None };
+    let again =
+        ShipmentCommand::Dispatch { lines: None, carrier: Some("DHL".to_owned()), tracking_number: None };
     shipment
         .when(book())
         .then_nothing()
@@ -89,7 +97,7 @@ fn only_what_is_booked_leaves_and_only_what_left_arrives() {
         .when(dispatch())
         .then_refused(ShipmentError::OutOfOrder(ShipmentStatus::Requested));
     Given::<Shipment>::events([requested(), ready()])
-        .when(ShipmentCommand::Deliver)
+        .when(deliver())
         .then_refused(ShipmentError::OutOfOrder(ShipmentStatus::Ready));
 }
 
@@ -106,7 +114,89 @@ fn refuse() -> ShipmentCommand {
 }
 
 fn dispatch() -> ShipmentCommand {
-    ShipmentCommand::Dispatch { carrier: None, tracking_number: Some("TR1".to_owned()) }
+    send(None, "TR1")
+}
+
+fn send(quantity: Option<u32>, tracking_number: &str) -> ShipmentCommand {
+    let lines = quantity.map(|quantity| vec![ParcelLine { sku_id: sku_id("red"), quantity }]);
+    ShipmentCommand::Dispatch { lines, carrier: None, tracking_number: Some(tracking_number.to_owned()) }
+}
+
+fn deliver() -> ShipmentCommand {
+    ShipmentCommand::Deliver { parcel: None }
+}
+
+fn parcel(parcel: u32, quantity: u32, tracking_number: &str, status: ShipmentStatus) -> ShipmentEvent {
+    let lines = vec![ParcelLine { sku_id: sku_id("red"), quantity }];
+    let tracking_number = Some(tracking_number.to_owned());
+    ShipmentDispatched { parcel, lines, carrier: None, tracking_number, status }.into()
+}
+
+fn give_up(request: u128, quantity: Option<u32>) -> ShipmentCommand {
+    let lines = quantity.map(|quantity| vec![ParcelLine { sku_id: sku_id("red"), quantity }]);
+    ShipmentCommand::GiveUp { request_id: Uuid::from_u128(request), lines, restock: false }
+}
+
+fn given_up(request: u128, quantity: u32, status: ShipmentStatus) -> ShipmentEvent {
+    let lines = vec![ParcelLine { sku_id: sku_id("red"), quantity }];
+    UnitsGivenUp { request_id: Uuid::from_u128(request), lines, restock: false, status }.into()
+}
+
+#[test]
+fn a_shipment_of_two_leaves_in_two_parcels_and_never_in_three() {
+    let one_of = |parcels: &[u32], status| ShipmentDelivered { parcels: parcels.to_vec(), status }.into();
+    Given::<Shipment>::events([requested(), ready()])
+        .when(send(Some(3), "A"))
+        .then_refused(ShipmentError::TooMany { sku_id: sku_id("red"), left: 2 })
+        .when(send(Some(1), "A"))
+        .then([parcel(1, 1, "A", ShipmentStatus::PartlyDispatched)])
+        .when(send(Some(1), "A"))
+        .then_nothing()
+        .when(deliver())
+        .then([one_of(&[1], ShipmentStatus::PartlyDispatched)])
+        .when(send(None, "B"))
+        .then([parcel(2, 1, "B", ShipmentStatus::Dispatched)])
+        .when(send(Some(1), "C"))
+        .then_refused(ShipmentError::TooMany { sku_id: sku_id("red"), left: 0 })
+        .when(ShipmentCommand::Deliver { parcel: Some(3) })
+        .then_refused(ShipmentError::NoSuchParcel(3))
+        .when(ShipmentCommand::Deliver { parcel: Some(2) })
+        .then([one_of(&[2], ShipmentStatus::Delivered)])
+        .when(deliver())
+        .then_nothing();
+}
+
+#[test]
+fn what_is_sent_is_not_given_up_and_what_is_given_up_is_not_sent() {
+    Given::<Shipment>::events([requested(), ready()])
+        .when(give_up(1, Some(1)))
+        .then([given_up(1, 1, ShipmentStatus::Ready)])
+        .when(give_up(1, Some(1)))
+        .then_nothing()
+        .when(send(None, "A"))
+        .then([parcel(1, 1, "A", ShipmentStatus::Dispatched)])
+        .when(give_up(2, None))
+        .then_refused(ShipmentError::Nothing);
+    Given::<Shipment>::events([requested(), ready()])
+        .when(give_up(1, None))
+        .then([given_up(1, 2, ShipmentStatus::Cancelled)])
+        .when(send(None, "A"))
+        .then_refused(ShipmentError::OutOfOrder(ShipmentStatus::Cancelled));
+}
+
+#[test]
+fn a_shipment_of_the_time_before_parcels_is_one_parcel_with_everything() {
+    let old = ShipmentEvent::from_json("ShipmentDispatched", 1, br#"{"trackingNumber":"TR1"}"#).unwrap();
+    let arrived = ShipmentEvent::from_json("ShipmentDelivered", 1, b"{}").unwrap();
+    Given::<Shipment>::events([requested(), ready(), old])
+        .when(dispatch())
+        .then_nothing()
+        .when(send(Some(1), "TR2"))
+        .then_refused(ShipmentError::TooMany { sku_id: sku_id("red"), left: 0 })
+        .when(deliver())
+        .then([arrived])
+        .when(deliver())
+        .then_nothing();
 }
 
 fn requested() -> ShipmentEvent {
@@ -122,5 +212,5 @@ fn refused() -> ShipmentEvent {
 }
 
 fn dispatched() -> ShipmentEvent {
-    ShipmentDispatched { carrier: None, tracking_number: Some("TR1".to_owned()) }.into()
+    parcel(1, 2, "TR1", ShipmentStatus::Dispatched)
 }

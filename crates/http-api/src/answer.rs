@@ -31,6 +31,8 @@ pub(crate) mod view {
     pub(crate) const ACCOUNTS: &str = "accounts";
     pub(crate) const CHECKOUTS: &str = "checkouts";
     pub(crate) const PROMOTIONS: &str = "promotions";
+    pub(crate) const RETURNS: &str = "returns";
+    pub(crate) const LEDGER: &str = "ledger";
     pub(crate) const SEARCH: &str = souk_projections::search::SearchProjector::NAME;
 }
 

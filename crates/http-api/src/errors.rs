@@ -7,12 +7,13 @@ use souk_commands::{
     executor::ReadFailure,
     flows::{
         accounts::RegisterError, carts::CartFlowError, checkout::CheckoutFlowError, credits::GrantError,
-        items::ItemFlowError, shipments::DispatchError,
+        items::ItemFlowError, returns::ReturnFlowError, shipments::DispatchError,
     },
 };
 use souk_domain::{
     account::AccountError, cart::CartError, credit::CreditError, inventory::InventoryError, item::ItemError,
-    order::OrderError, promotion::PromotionError, shipment::ShipmentError, synonyms::SynonymsError,
+    ledger::LedgerError, order::OrderError, promotion::PromotionError, returns::ReturnError,
+    shipment::ShipmentError, synonyms::SynonymsError,
 };
 use souk_event_log::ReadError;
 use souk_gateways::GatewayError;
@@ -343,6 +344,59 @@ impl From<ShipmentError> for Problem {
             ShipmentError::NotFound => Self::not_found("shipment"),
             ShipmentError::OutOfOrder(_) => Self::new(Kind::NotReady).detail(message),
             ShipmentError::DispatchedOtherwise => Self::new(Kind::Conflict).detail(message),
+            ShipmentError::TooMany { left, .. } => {
+                Self::new(Kind::Conflict).detail(message).with("left", left)
+            }
+            ShipmentError::Nothing => Self::new(Kind::Conflict).detail(message),
+            ShipmentError::NoSuchParcel(_) => Self::invalid("parcel", message),
+        }
+    }
+}
+
+impl From<ReturnError> for Problem {
+    fn from(error: ReturnError) -> Self {
+        let message = sentence(&error);
+        match error {
+            ReturnError::NotFound => Self::not_found("return"),
+            ReturnError::Nothing | ReturnError::NotBought(_) => Self::invalid("lines", message),
+            ReturnError::TooMany { left, sku } => {
+                Self::new(Kind::Conflict).detail(message).with("left", left).with("sku", sku.as_str())
+            }
+            ReturnError::TooMuch { most } => {
+                let most = serde_json::to_value(MoneyBody::from(most)).unwrap_or_default();
+                Self::new(Kind::Conflict).detail(message).with("most", most)
+            }
+            ReturnError::Decided => Self::new(Kind::Conflict).detail(message),
+        }
+    }
+}
+
+impl From<ReturnFlowError> for Problem {
+    fn from(error: ReturnFlowError) -> Self {
+        let message = sentence(&error);
+        match error {
+            ReturnFlowError::NotCompleted(_) => Self::new(Kind::NotReady).detail(message),
+            ReturnFlowError::NotOfOrder(_) | ReturnFlowError::Ambiguous(_) => Self::invalid("lines", message),
+            ReturnFlowError::UnderWay => Self::new(Kind::Conflict).detail(message),
+            ReturnFlowError::Order(error) => error.into(),
+            ReturnFlowError::Shipment(error) => error.into(),
+            ReturnFlowError::Return(error) => error.into(),
+            ReturnFlowError::Vault(error) => error.into(),
+        }
+    }
+}
+
+impl From<LedgerError> for Problem {
+    fn from(error: LedgerError) -> Self {
+        let message = sentence(&error);
+        match error {
+            LedgerError::AboveBalance { balance } => {
+                let balance = serde_json::to_value(MoneyBody::from(balance)).unwrap_or_default();
+                Self::new(Kind::Conflict).detail(message).with("balance", balance)
+            }
+            LedgerError::NoSuchPayout => Self::not_found("payout"),
+            LedgerError::Decided => Self::new(Kind::Conflict).detail(message),
+            LedgerError::Unbalanced => Self::internal(error),
         }
     }
 }

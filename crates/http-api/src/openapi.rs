@@ -15,8 +15,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    Api, accounts, admin, cart, checkout, consumers, credit, events, health, items, orders, payments, quote,
-    search, seller, sessions, shipments, suggestions, tracking,
+    Api, accounts, admin, cart, checkout, consumers, credit, events, health, items, ledger, orders, payments,
+    quote, returns, search, seller, sessions, shipments, suggestions, tracking,
 };
 
 #[derive(OpenApi)]
@@ -73,6 +73,18 @@ fn described() -> (Router<Arc<Api>>, Document) {
         .routes(routes!(seller::items))
         .routes(routes!(shipments::dispatch))
         .routes(routes!(shipments::deliver))
+        .routes(routes!(shipments::give_up))
+        .routes(routes!(returns::list, returns::request))
+        .routes(routes!(returns::of_seller))
+        .routes(routes!(returns::accept))
+        .routes(routes!(returns::decline))
+        .routes(routes!(ledger::show))
+        .routes(routes!(ledger::payouts, ledger::request_payout))
+        .routes(routes!(admin::returns::list))
+        .routes(routes!(admin::returns::retry))
+        .routes(routes!(admin::payouts::list))
+        .routes(routes!(admin::payouts::settle))
+        .routes(routes!(admin::payouts::fail))
         .routes(routes!(events::read))
         .routes(routes!(consumers::list, consumers::create))
         .routes(routes!(consumers::show, consumers::delete))

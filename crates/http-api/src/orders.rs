@@ -18,12 +18,13 @@ use souk_domain::{
     account::Role,
     order::{CancelReason, Order, OrderLine, OrderStatus, ShipTo, ShortLine},
     payment::{FailureReason, PaymentState, PaymentType},
-    shipment::ShipmentStatus,
+    shipment::{ParcelLine, ShipmentStatus},
 };
 use souk_gateways::BuyerAction;
 use souk_projections::{
-    Page, ShipmentView,
+    Page, ParcelView, ShipmentView,
     orders::{self as view, OrderFilter, OrderView, PaymentStatus},
+    returns as returns_view,
     seller_orders::{self, SellerOrderFilter, SellerOrderView},
 };
 use tokio::time::timeout;
@@ -39,6 +40,7 @@ use crate::{
     extract::{CommandHead, MaybeBody, MinPosition, Params, PathId},
     past,
     problem::{Kind, Problem, ProblemBody},
+    returns::{self, ReturnBody},
     validation::MoneyBody,
 };
 
@@ -70,6 +72,12 @@ pub(crate) struct OrderBody {
     /// Not in a seller's part.
     #[serde(skip_serializing_if = "Option::is_none")]
     payment: Option<PaymentBody>,
+    /// When one order is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    returns: Option<Vec<ReturnBody>>,
+    /// What happened to parcels and returns, oldest first; when one order is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    afterwards: Option<Vec<Afterwards>>,
     /// When one order is asked for, or by its seller. Null when the buyer was forgotten; a seller is told when his
     /// shipment is booked.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,6 +111,20 @@ pub(crate) struct TimelineBody {
 }
 
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Afterwards {
+    /// `dispatched` or `delivered` of a parcel, `returnRequested`, `returnAccepted`, `returnDeclined` or `returnCompleted`.
+    status: &'static str,
+    at: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shipment_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parcel: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    return_id: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
 #[schema(as = Payment)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PaymentBody {
@@ -115,6 +137,8 @@ pub(crate) struct PaymentBody {
     status: Option<PaymentStatus>,
     #[schema(value_type = Option<String>)]
     failure: Option<FailureReason>,
+    /// In whole or in parts.
+    refunded: MoneyBody,
     /// What the buyer has to do before he is charged; shown to him alone, when one order is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     action: Option<ActionBody>,
@@ -145,7 +169,7 @@ pub(crate) struct ShipmentBody {
     /// The order's id and the seller's, joined by a hyphen.
     shipment_id: String,
     seller_id: Uuid,
-    /// `requested`, `ready`, `refused`, `dispatched`, `delivered` or `cancelled`.
+    /// `requested`, `ready`, `refused`, `partlyDispatched`, `dispatched`, `delivered` or `cancelled`.
     #[schema(value_type = String)]
     status: ShipmentStatus,
     carrier: Option<String>,
@@ -154,6 +178,20 @@ pub(crate) struct ShipmentBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     dispatched_at: Option<DateTime<Utc>>,
+    delivered_at: Option<DateTime<Utc>>,
+    lines: Vec<ShipmentLineBody>,
+    /// In the order in which they left.
+    parcels: Vec<ParcelBody>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Parcel)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ParcelBody {
+    parcel: u32,
+    carrier: Option<String>,
+    tracking_number: Option<String>,
+    dispatched_at: DateTime<Utc>,
     delivered_at: Option<DateTime<Utc>>,
     lines: Vec<ShipmentLineBody>,
 }
@@ -212,25 +250,45 @@ impl From<&OrderLine> for OrderLineBody {
     }
 }
 
+impl ShipmentLineBody {
+    fn new(line: &OrderLine, quantity: u32) -> Self {
+        Self { item_id: line.item_id.0, sku: line.sku.to_string(), name: line.name.clone(), quantity }
+    }
+}
+
 impl ShipmentBody {
     fn new(shipment: ShipmentView, lines: &[OrderLine]) -> Self {
         let seller_id = shipment.shipment_id.seller_id;
-        let lines = lines.iter().filter(|line| line.seller_id == seller_id).map(|line| ShipmentLineBody {
-            item_id: line.item_id.0,
-            sku: line.sku.to_string(),
-            name: line.name.clone(),
-            quantity: line.quantity,
-        });
+        let own: Vec<_> = lines.iter().filter(|line| line.seller_id == seller_id).collect();
+        let whole = || own.iter().map(|line| ShipmentLineBody::new(line, line.quantity)).collect();
+        let parcel = |parcel: ParcelView| ParcelBody {
+            parcel: parcel.parcel,
+            carrier: parcel.carrier.or_else(|| shipment.carrier.clone()),
+            tracking_number: parcel.tracking_number,
+            dispatched_at: parcel.dispatched_at,
+            delivered_at: parcel.delivered_at,
+            lines: if parcel.lines.is_empty() {
+                whole()
+            } else {
+                let units = parcel.lines.iter();
+                let body = |units: &ParcelLine| {
+                    let line = own.iter().find(|line| line.sku_id == units.sku_id)?;
+                    Some(ShipmentLineBody::new(line, units.quantity))
+                };
+                units.filter_map(body).collect()
+            },
+        };
         Self {
             shipment_id: shipment.shipment_id.to_string(),
             seller_id: seller_id.0,
             status: shipment.status,
-            carrier: shipment.carrier,
+            parcels: shipment.parcels.into_iter().map(parcel).collect(),
+            carrier: shipment.carrier.clone(),
             tracking_number: shipment.tracking_number,
             reason: shipment.reason,
             dispatched_at: shipment.dispatched_at,
             delivered_at: shipment.delivered_at,
-            lines: lines.collect(),
+            lines: whole(),
         }
     }
 }
@@ -263,7 +321,10 @@ impl OrderBody {
                 status: payment.status,
                 failure: payment.failure,
                 action: None,
+                refunded: payment.refunded.into(),
             }),
+            returns: None,
+            afterwards: None,
             shipping_address: None,
             buyer_id: None,
         }
@@ -290,9 +351,47 @@ impl OrderBody {
             lines: order.lines.iter().map(OrderLineBody::from).collect(),
             timeline: None,
             payment: None,
+            returns: None,
+            afterwards: None,
             shipping_address: None,
             buyer_id: None,
         }
+    }
+
+    /// Not a seller's part.
+    fn is_whole(&self) -> bool {
+        self.payment.is_some()
+    }
+
+    /// With what came back of it, and what happened once it was completed.
+    fn with_returns(mut self, returns: Vec<ReturnBody>) -> Self {
+        let mut happened = Vec::new();
+        for shipment in &self.shipments {
+            let told = |status, at, parcel| Afterwards {
+                status,
+                at,
+                shipment_id: Some(shipment.shipment_id.clone()),
+                parcel: Some(parcel),
+                return_id: None,
+            };
+            for parcel in &shipment.parcels {
+                happened.push(told("dispatched", parcel.dispatched_at, parcel.parcel));
+                happened.extend(parcel.delivered_at.map(|at| told("delivered", at, parcel.parcel)));
+            }
+        }
+        for returned in &returns {
+            happened.extend(returned.told().map(|(status, at)| Afterwards {
+                status,
+                at,
+                shipment_id: None,
+                parcel: None,
+                return_id: Some(returned.return_id.clone()),
+            }));
+        }
+        happened.sort_by_key(|told| told.at);
+        self.afterwards = Some(happened);
+        self.returns = Some(returns);
+        self
     }
 
     /// How somebody pays, and for what beside the goods, is none of a seller's business.
@@ -390,7 +489,17 @@ pub(crate) async fn show(
         find(&api, order).await?
     };
     let order = found.ok_or_else(|| Problem::not_found("order"))?;
-    Ok(Json(seen_by(&api, &person, order).await?))
+    let (id, buyer, lines) = (order.order_id, order.buyer_id, order.lines.clone());
+    let body = seen_by(&api, &person, order).await?;
+    let sellers = lines.iter().map(|line| line.seller_id);
+    let sellers = sellers.filter(|seller| body.is_whole() || *seller == person.account).collect();
+    let returned = match at {
+        Some(at) => past::returns(&api, id, &sellers, at).await?,
+        None => returns_view::of_order(&api.pool, id).await?,
+    };
+    // An analyst sees what stands in clear in the log.
+    let opens = person.account == buyer || !person.is(Role::Analyst) || person.is(Role::Admin);
+    Ok(Json(body.with_returns(returns::bodies(&api, returned, &sellers, opens).await?)))
 }
 
 /// As much of the order as is the person's business.
@@ -446,7 +555,13 @@ fn part_of(mut order: OrderView, seller: AccountId) -> Option<OrderView> {
 
 /// From then on, the seller has to know where to send it.
 fn is_booked(status: ShipmentStatus) -> bool {
-    matches!(status, ShipmentStatus::Ready | ShipmentStatus::Dispatched | ShipmentStatus::Delivered)
+    matches!(
+        status,
+        ShipmentStatus::Ready
+            | ShipmentStatus::PartlyDispatched
+            | ShipmentStatus::Dispatched
+            | ShipmentStatus::Delivered
+    )
 }
 
 /// The order as the view has it, which is given a moment to see what the log has seen. While the log is out of reach, the

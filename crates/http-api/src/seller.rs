@@ -33,8 +33,11 @@ pub(crate) async fn orders(
     mut params: Params,
 ) -> Result<Json<OrderPage<OrderBody>>, Problem> {
     let status = orders::status(&mut params);
-    let shipment =
-        params.read("shipment", named, "requested, ready, refused, dispatched, delivered or cancelled");
+    let shipment = params.read(
+        "shipment",
+        named,
+        "requested, ready, refused, partlyDispatched, dispatched, delivered or cancelled",
+    );
     let (cursor, size) = params.page();
     params.finish()?;
     api.see(&[answer::view::SELLER_ORDERS], min).await?;

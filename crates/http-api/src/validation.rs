@@ -161,6 +161,11 @@ pub(crate) fn quantity(value: i64) -> Result<u32, Refusal> {
     }
 }
 
+/// As [`quantity`], and not nothing.
+pub(crate) fn some(value: i64) -> Result<u32, Refusal> {
+    if value == 0 { Err("This is 1 at least.".into()) } else { quantity(value) }
+}
+
 /// Money as it stands in bodies: integer minor units of a currency.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[schema(as = Money)]

@@ -165,6 +165,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "SOUK_PRICING", value_name = "FILE")]
     pub(crate) pricing: Option<PathBuf>,
 
+    /// What the market takes of a sale, by category (JSON, see docs/operations.md); without it nothing
+    #[arg(long, env = "SOUK_COMMISSIONS", value_name = "FILE")]
+    pub(crate) commissions: Option<PathBuf>,
+
     /// From checkout until an order is given up, unless it is ready to ship by then
     #[arg(long, env = "SOUK_CHECKOUT_DEADLINE", value_name = "TIME", default_value = "15m", value_parser = duration)]
     pub(crate) checkout_deadline: Duration,

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use souk_commands::after::Commissions;
 use souk_domain::pricing::PriceList;
 use souk_event_log::kurrentdb::{Address, AddressError};
 use souk_gateways::{Limits, Secret, stripe::StripeConfig};
@@ -48,6 +49,7 @@ pub(crate) struct ServeConfig {
     /// Rules for searches.
     pub(crate) synonyms: Option<PathBuf>,
     pub(crate) prices: PriceList,
+    pub(crate) commissions: Commissions,
     pub(crate) checkout_deadline: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) webhook_timeout: Duration,
@@ -180,6 +182,7 @@ impl Default for ServeConfig {
             gateway_timeout: Limits::default().deadline,
             synonyms: None,
             prices: PriceList::default(),
+            commissions: Commissions::default(),
             checkout_deadline: Duration::from_mins(15),
             drain_timeout: Duration::from_secs(10),
             webhook_timeout: Pace::default().timeout,
@@ -233,6 +236,11 @@ impl ServeConfig {
         }
         let given = args.pricing.as_ref().filter(|file| !file.as_os_str().is_empty());
         let prices = given.map_or_else(|| Ok(PriceList::default()), |file| prices(file))?;
+        // A variable that is set to nothing is not set.
+        let commissions = args.commissions.as_ref().filter(|file| !file.as_os_str().is_empty());
+        let commissions = commissions.map(|file| Commissions::read(file)).transpose();
+        let commissions =
+            commissions.map_err(|error| ConfigError::new("--commissions", error))?.unwrap_or_default();
         let event_server = match args.event_server_listen {
             Some(listen) => Some(args.event_server.clone().config(listen, false).check()?),
             None if args.event_server.allow_append => {
@@ -252,6 +260,7 @@ impl ServeConfig {
             gateway_timeout: args.gateway_timeout,
             synonyms: args.synonyms.clone().filter(|file| !file.as_os_str().is_empty()),
             prices,
+            commissions,
             checkout_deadline: args.checkout_deadline,
             drain_timeout: args.drain_timeout,
             webhook_timeout: args.webhook_timeout,
@@ -412,6 +421,7 @@ mod tests {
                 &["--payments", "stripe", "--stripe-secret-key", "sk_1", "--stripe-url", "ftp://x"],
                 "--stripe-url",
             ),
+            (&["--commissions", "no/such/file.json"], "--commissions"),
             (&["--allow-append"], "--allow-append"),
             (&["--event-server-listen", "127.0.0.1:0", "--allow-append"], "--allow-append"),
         ];

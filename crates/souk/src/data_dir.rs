@@ -8,7 +8,9 @@
 //! bank.sqlite         the sandbox of payments and shipping
 //! search/             the search index          ┐
 //! snapshots.sqlite    states of long streams    ├ may be deleted: they are built again
-//! checkouts.json      checkouts in flight       ┘
+//! checkouts.json      checkouts in flight       │
+//! bookkeeper.json     what is not booked yet    │
+//! returns.json        returns not completed yet ┘
 //! lock                who works here
 //! events.sqlite.unfinished   what a restore is at, or was at when it was interrupted
 //! ```

@@ -9,6 +9,7 @@ use futures::FutureExt;
 use serde_json::Value;
 use souk_commands::{
     Market,
+    after::{self, AfterSales},
     checkout::{ProcessManager, Settings},
     clock::{Clock, fresh_id},
     executor::Snapshots,
@@ -252,6 +253,19 @@ impl Site {
             };
             (manager, running)
         });
+        let after = free(roles.process, "process").then(|| {
+            let commissions = self.config.serve.commissions.clone();
+            let settings = after::Settings { commissions, notes: Some(self.data.path().to_owned()) };
+            let after = AfterSales::new(Arc::clone(market), settings);
+            match &self.config.event_log {
+                EventLogChoice::Sqlite => tokio::spawn(after.run(stop.clone())),
+                // Other processes may do the same.
+                EventLogChoice::Server(_) => {
+                    let work = move |turn| Arc::clone(&after).run(turn);
+                    tokio::spawn(lease::lead(self.database.clone(), "after sales", stop.clone(), work))
+                }
+            }
+        });
         let server = self.server().map(|address| Client::new(&format!("http://{address}"))).transpose()?;
         let searched = index.is_some() || self.other.as_ref().is_some_and(|other| other.has_role("search"));
         let models = read_models();
@@ -263,6 +277,7 @@ impl Site {
             projections,
             index,
             process,
+            after,
             stop,
         })
     }
@@ -373,6 +388,8 @@ pub(crate) struct Workers {
     pub(crate) projections: Projections,
     pub(crate) index: Option<Arc<SearchIndex>>,
     process: Option<(Arc<ProcessManager>, JoinHandle<()>)>,
+    /// Bookkeeper and returns.
+    after: Option<JoinHandle<()>>,
     stop: CancellationToken,
 }
 
@@ -424,6 +441,11 @@ impl Workers {
             && let Err(error) = running.await
         {
             tracing::error!(%error, "the process manager ended badly");
+        }
+        if let Some(running) = self.after
+            && let Err(error) = running.await
+        {
+            tracing::error!(%error, "the bookkeeper, or the process of returns, ended badly");
         }
         self.projections.shutdown().await;
     }

@@ -29,7 +29,8 @@ CREATE TABLE order_states (
     cancelled_at      timestamptz,
     payment_status    text,
     payment_failure   text,
-    short_lines       json              -- of an order that lacked stock
+    short_lines       json,             -- of an order that lacked stock
+    refunded          bigint NOT NULL DEFAULT 0  -- in minor units
 ) WITH (fillfactor = 40);
 
 CREATE TABLE order_shipments (
@@ -44,5 +45,6 @@ CREATE TABLE order_shipments (
     dispatched_at   timestamptz,
     delivered_at    timestamptz,
     ended_at        timestamptz, -- refused or cancelled
+    parcels         jsonb NOT NULL, -- what was told of them, oldest first
     PRIMARY KEY (order_id, seller_id)
 ) WITH (fillfactor = 60);

@@ -112,6 +112,8 @@ struct State {
     reached: [Option<DateTime<Utc>>; FLOW.len()],
     payment_status: Option<&'static str>,
     payment_failure: Option<String>,
+    /// On top of what was refunded before.
+    refunded: i64,
 }
 
 impl State {
@@ -135,6 +137,11 @@ impl State {
     }
 
     fn pay(&mut self, event: &PaymentEvent) {
+        match event {
+            PaymentEvent::PaymentRefunded(event) => self.refunded += event.amount.amount,
+            PaymentEvent::PaymentPartlyRefunded(event) => self.refunded += event.amount.amount,
+            _ => {}
+        }
         self.payment_status = match event {
             PaymentEvent::PaymentRequested(_) => Some("requested"),
             PaymentEvent::PaymentCompleted(_) => Some("completed"),
@@ -185,10 +192,10 @@ async fn insert(tables: &mut PgConnection, placed: &[Placed]) -> Result<(), sqlx
 async fn insert_states(tables: &mut PgConnection, states: &[(&OrderId, &State)]) -> Result<(), sqlx::Error> {
     const STATEMENT: &str = "INSERT INTO order_states (order_id, status, reason, revision, payment_status, payment_failure,
             placed_at, stock_reserved_at, paid_at, ready_to_ship_at, completed_at, cancelling_at, cancelled_at,
-            short_lines)
+            short_lines, refunded)
          SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
             $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[],
-            $12::timestamptz[], $13::timestamptz[], $14::text[]::json[])";
+            $12::timestamptz[], $13::timestamptz[], $14::text[]::json[], $15::bigint[])";
     write_states(tables, STATEMENT, states).await
 }
 
@@ -207,13 +214,14 @@ async fn update_states(tables: &mut PgConnection, states: &[(&OrderId, &State)])
             completed_at = coalesce(c.completed_at, s.completed_at),
             cancelling_at = coalesce(c.cancelling_at, s.cancelling_at),
             cancelled_at = coalesce(c.cancelled_at, s.cancelled_at),
-            short_lines = coalesce(c.short_lines, s.short_lines)
+            short_lines = coalesce(c.short_lines, s.short_lines),
+            refunded = s.refunded + c.refunded
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
             $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[],
-            $12::timestamptz[], $13::timestamptz[], $14::text[]::json[])
+            $12::timestamptz[], $13::timestamptz[], $14::text[]::json[], $15::bigint[])
             AS c (order_id, status, reason, revision, payment_status, payment_failure,
                   placed_at, stock_reserved_at, paid_at, ready_to_ship_at, completed_at, cancelling_at, cancelled_at,
-                  short_lines)
+                  short_lines, refunded)
          WHERE s.order_id = c.order_id";
     write_states(tables, STATEMENT, states).await
 }
@@ -238,6 +246,7 @@ async fn write_states(
         query = query.bind(states_only().map(|state| state.reached[place]).collect::<Vec<_>>());
     }
     query = query.bind(states_only().map(|state| state.short_lines.as_deref()).collect::<Vec<_>>());
+    query = query.bind(states_only().map(|state| state.refunded).collect::<Vec<_>>());
     query.execute(tables).await?;
     Ok(())
 }

@@ -57,6 +57,8 @@ pub struct PaymentSummary {
     /// None until it is asked for.
     pub status: Option<PaymentStatus>,
     pub failure: Option<FailureReason>,
+    /// In whole or in parts.
+    pub refunded: Money,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +102,7 @@ macro_rules! select_orders {
     ($rest:literal) => {
         concat!(
             "SELECT o.*, s.status, s.reason, s.revision, s.payment_status, s.payment_failure, s.stock_reserved_at,
-                    s.paid_at, s.ready_to_ship_at, s.completed_at, s.cancelling_at, s.cancelled_at, s.short_lines
+                    s.paid_at, s.ready_to_ship_at, s.completed_at, s.cancelling_at, s.cancelled_at, s.short_lines, s.refunded
              FROM views.orders o JOIN views.order_states s USING (order_id) ",
             $rest
         )
@@ -233,6 +235,7 @@ fn read(row: &PgRow) -> Result<OrderView, sqlx::Error> {
             last_four,
             status: query::optional(row, "payment_status")?,
             failure: query::optional(row, "payment_failure")?,
+            refunded: query::money(row, "refunded")?,
         },
         ship_to,
         timeline,

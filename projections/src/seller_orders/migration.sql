@@ -30,5 +30,6 @@ CREATE TABLE seller_shipments (
     dispatched_at   timestamptz,
     delivered_at    timestamptz,
     ended_at        timestamptz, -- refused or cancelled
+    parcels         jsonb NOT NULL, -- what was told of them, oldest first
     PRIMARY KEY (order_id, seller_id)
 ) WITH (fillfactor = 60);

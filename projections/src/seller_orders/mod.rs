@@ -33,7 +33,7 @@ impl Projector for SellerOrders {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn filter(&self) -> Filter {

@@ -40,7 +40,7 @@ macro_rules! select_seller_orders {
     ($rest:literal) => {
         concat!(
             "SELECT o.*, s.status AS order_status, s.reason AS cancel_reason, p.status, p.carrier, p.tracking_number,
-                    p.reason, p.requested_at, p.ready_at, p.dispatched_at, p.delivered_at, p.ended_at
+                    p.reason, p.requested_at, p.ready_at, p.dispatched_at, p.delivered_at, p.ended_at, p.parcels
              FROM views.seller_orders o JOIN views.seller_order_states s USING (order_id)
              LEFT JOIN views.seller_shipments p USING (order_id, seller_id) ",
             $rest
@@ -91,7 +91,10 @@ fn read(row: &PgRow) -> Result<SellerOrderView, sqlx::Error> {
     let booked = shipment.as_ref().is_some_and(|shipment| {
         matches!(
             shipment.status,
-            ShipmentStatus::Ready | ShipmentStatus::Dispatched | ShipmentStatus::Delivered
+            ShipmentStatus::Ready
+                | ShipmentStatus::PartlyDispatched
+                | ShipmentStatus::Dispatched
+                | ShipmentStatus::Delivered
         )
     });
     let Json(lines) = row.try_get("lines")?;

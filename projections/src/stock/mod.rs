@@ -38,6 +38,7 @@ pub(crate) fn change(event: &InventoryEvent) -> (i64, i64) {
             (-i64::from(event.quantity), -i64::from(event.quantity))
         }
         InventoryEvent::StockAdjusted(event) => (event.change, 0),
+        InventoryEvent::StockReturned(event) => (event.quantity.into(), 0),
     }
 }
 

@@ -4,7 +4,8 @@ use chrono::{DateTime, TimeDelta};
 use uuid::Uuid;
 
 use crate::{
-    AccountId, CartId, CreditId, Currency, ItemId, Money, OrderId, PromotionId, Sealed, Sku, SkuId,
+    AccountId, CartId, CreditId, Currency, ItemId, Money, OrderId, PayoutId, PromotionId, ReturnId,
+    ReturnsId, Sealed, Sku, SkuId,
     account::{
         AccountEvent, AccountForgotten, AccountRegistered, AccountReinstated, AccountSuspended,
         ProfileRevised, Role, RoleGranted,
@@ -16,11 +17,15 @@ use crate::{
     },
     inventory::{
         InventoryEvent, ReservationCommitted, ReservationRejected, ReservationReleased, StockAdjusted,
-        StockReceived, StockReserved,
+        StockReceived, StockReserved, StockReturned,
     },
     item::{
         Details, ItemEvent, ItemListed, ItemRelisted, ItemRevised, ItemWithdrawn, PriceChanged, Variant,
         VariantAdded, VariantRevised,
+    },
+    ledger::{
+        CommissionRate, EntryKind, EntryPosted, LedgerAccount, LedgerEvent, PayoutFailed, PayoutRequested,
+        PayoutSettled, Posting,
     },
     order::{
         CancelReason, CancellationRequested, OrderCancelled, OrderCompleted, OrderEvent, OrderLine,
@@ -36,9 +41,13 @@ use crate::{
         CouponClaimed, CouponRedeemed, CouponRejected, CouponRejection, CouponReleased, PromotionCreated,
         PromotionEnded, PromotionEvent,
     },
+    returns::{
+        AcceptedLine, Disposition, ReturnAccepted, ReturnCause, ReturnCompleted, ReturnDeclined, ReturnEvent,
+        ReturnLine, ReturnParked, ReturnRequested, ReturnResumed,
+    },
     shipment::{
-        ShipmentCancelled, ShipmentDelivered, ShipmentDispatched, ShipmentEvent, ShipmentReady,
-        ShipmentRefused, ShipmentRequested,
+        ParcelLine, ShipmentCancelled, ShipmentDelivered, ShipmentDispatched, ShipmentEvent, ShipmentReady,
+        ShipmentRefused, ShipmentRequested, ShipmentStatus, UnitsGivenUp,
     },
     synonyms::{SynonymsEvent, SynonymsReplaced},
 };
@@ -203,6 +212,7 @@ pub fn inventory() -> Vec<InventoryEvent> {
         ReservationReleased { order_id, quantity: 2 }.into(),
         ReservationCommitted { order_id, quantity: 2 }.into(),
         StockAdjusted { change: -1, reason: Some("broken".to_owned()) }.into(),
+        StockReturned { order_id, return_id: return_id(1), quantity: 1 }.into(),
     ]
 }
 
@@ -262,10 +272,84 @@ pub fn shipment() -> Vec<ShipmentEvent> {
         shipment_requested().into(),
         ShipmentReady { carrier: "sandbox".to_owned(), booking_id: "bk_1".to_owned() }.into(),
         ShipmentRefused { reason: "nobody delivers there".to_owned() }.into(),
-        ShipmentDispatched { carrier: Some("sandbox".to_owned()), tracking_number: Some("TR1".to_owned()) }
-            .into(),
-        ShipmentDelivered {}.into(),
+        ShipmentDispatched {
+            parcel: 1,
+            lines: vec![ParcelLine { sku_id: sku_id("red"), quantity: 1 }],
+            carrier: Some("sandbox".to_owned()),
+            tracking_number: Some("TR1".to_owned()),
+            status: ShipmentStatus::PartlyDispatched,
+        }
+        .into(),
+        ShipmentDelivered { parcels: vec![1], status: ShipmentStatus::PartlyDispatched }.into(),
         ShipmentCancelled {}.into(),
+        UnitsGivenUp {
+            request_id: Uuid::from_u128(9),
+            lines: vec![ParcelLine { sku_id: sku_id("red"), quantity: 1 }],
+            restock: false,
+            status: ShipmentStatus::Delivered,
+        }
+        .into(),
+    ]
+}
+
+/// Of the red pots of [`placed`].
+pub fn return_id(number: u32) -> ReturnId {
+    ReturnId { returns: ReturnsId { order_id: order_id(1), seller_id: SELLER }, number }
+}
+
+pub fn returns() -> Vec<ReturnEvent> {
+    let return_id = return_id(1);
+    vec![
+        ReturnRequested {
+            return_id,
+            request_id: Uuid::from_u128(8),
+            buyer_id: BUYER,
+            cause: ReturnCause::BuyerRequest,
+            lines: vec![ReturnLine { sku_id: sku_id("red"), sku: sku("red"), quantity: 2 }],
+            reason: Some(sealed(BUYER, "reason")),
+        }
+        .into(),
+        ReturnAccepted {
+            return_id,
+            lines: vec![AcceptedLine {
+                sku_id: sku_id("red"),
+                quantity: 1,
+                disposition: Disposition::Restock,
+            }],
+            refund: cents(1599),
+        }
+        .into(),
+        ReturnDeclined { return_id, reason: "worn".to_owned() }.into(),
+        ReturnParked { return_id, reason: "the gateway refuses".to_owned() }.into(),
+        ReturnResumed { return_id }.into(),
+        ReturnCompleted { return_id, refunded: cents(1599) }.into(),
+    ]
+}
+
+/// Of the sale of [`placed`], at ten per cent.
+pub fn sale() -> EntryPosted {
+    let posting = |account, amount| Posting { account, amount: cents(amount) };
+    EntryPosted {
+        entry_id: Uuid::from_u128(10),
+        kind: EntryKind::Sale,
+        order_id: order_id(1),
+        parts: 1,
+        rates: vec![CommissionRate { on: cents(3198), basis_points: 1000 }],
+        postings: vec![
+            posting(LedgerAccount::Clearing, -3198),
+            posting(LedgerAccount::SellerPayable, 2879),
+            posting(LedgerAccount::Commission, 319),
+        ],
+    }
+}
+
+pub fn ledger() -> Vec<LedgerEvent> {
+    let (payout_id, amount) = (PayoutId { seller_id: SELLER, request_id: Uuid::from_u128(11) }, cents(2000));
+    vec![
+        sale().into(),
+        PayoutRequested { payout_id, amount }.into(),
+        PayoutSettled { payout_id, amount, reference: "TF1".to_owned() }.into(),
+        PayoutFailed { payout_id, amount, reason: "the account is closed".to_owned() }.into(),
     ]
 }
 

@@ -5,6 +5,8 @@ pub(crate) mod accounts;
 pub(crate) mod checkouts;
 pub(crate) mod credits;
 pub(crate) mod orders;
+pub(crate) mod payouts;
 pub(crate) mod projections;
 pub(crate) mod promotions;
+pub(crate) mod returns;
 pub(crate) mod synonyms;

@@ -3,8 +3,9 @@
 
 mod item;
 mod order;
+mod returns;
 
-pub(crate) use self::{item::item, order::order};
+pub(crate) use self::{item::item, order::order, returns::returns};
 
 use chrono::{DateTime, Utc};
 use futures::StreamExt;

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use souk_domain::{
-    Decider, DomainEvent, OrderId, ShipmentId,
+    Decider, DomainEvent, Money, OrderId, ShipmentId,
     order::{OrderEvent, OrderState, OrderStatus, Orders},
     payment::{Payment, PaymentEvent, PaymentMethod, PaymentState},
-    shipment::{Shipment, ShipmentEvent, ShipmentState},
+    shipment::{Shipment, ShipmentEvent, ShipmentState, ShipmentStatus},
 };
 use souk_event_log::{At, StreamName};
 use souk_projections::{
-    ShipmentView,
+    ParcelView, ShipmentView,
     orders::{OrderView, PaymentStatus, PaymentSummary, TimelineEntry},
 };
 
@@ -45,7 +45,7 @@ pub(crate) async fn order(api: &Api, id: OrderId, until: At) -> Result<Option<Or
         placed_at,
         total: order.placed.total,
         charges: order.placed.charges,
-        payment: payment(api, id, order.placed.payment, until).await?,
+        payment: payment(api, id, order.placed.payment, order.placed.total, until).await?,
         lines: order.placed.lines,
         ship_to: order.placed.ship_to,
         timeline,
@@ -57,10 +57,17 @@ async fn payment(
     api: &Api,
     order: OrderId,
     method: PaymentMethod,
+    total: Money,
     until: At,
 ) -> Result<PaymentSummary, Problem> {
     let mut state = PaymentState::default();
+    let mut refunded = Money { amount: 0, ..total };
     replay(api, StreamName::new(Payment::CATEGORY, order), until, |step: Step<PaymentEvent>| {
+        match &step.event {
+            PaymentEvent::PaymentRefunded(event) => refunded.amount += event.amount.amount,
+            PaymentEvent::PaymentPartlyRefunded(event) => refunded.amount += event.amount.amount,
+            _ => {}
+        }
         state = Payment::evolve(std::mem::take(&mut state), &step.event);
     })
     .await?;
@@ -77,6 +84,7 @@ async fn payment(
         last_four: method.last_four,
         status,
         failure,
+        refunded,
     })
 }
 
@@ -99,6 +107,7 @@ async fn shipment(api: &Api, id: ShipmentId, until: At) -> Result<Option<Shipmen
                 dispatched_at: None,
                 delivered_at: None,
                 ended_at: None,
+                parcels: Vec::new(),
             });
         }
         let Some(view) = &mut view else { return };
@@ -114,11 +123,32 @@ async fn shipment(api: &Api, id: ShipmentId, until: At) -> Result<Option<Shipmen
                 view.ended_at = Some(at);
             }
             ShipmentEvent::ShipmentDispatched(event) => {
-                view.carrier = event.carrier.or_else(|| view.carrier.take());
-                view.tracking_number = event.tracking_number;
+                view.carrier = event.carrier.clone().or_else(|| view.carrier.take());
+                view.tracking_number.clone_from(&event.tracking_number);
                 view.dispatched_at = Some(at);
+                view.parcels.push(ParcelView {
+                    parcel: event.parcel,
+                    lines: event.lines,
+                    carrier: event.carrier,
+                    tracking_number: event.tracking_number,
+                    dispatched_at: at,
+                    delivered_at: None,
+                });
             }
-            ShipmentEvent::ShipmentDelivered(_) => view.delivered_at = Some(at),
+            ShipmentEvent::ShipmentDelivered(event) => {
+                if event.status == ShipmentStatus::Delivered {
+                    view.delivered_at = Some(at);
+                }
+                for parcel in view.parcels.iter_mut().filter(|parcel| event.parcels.contains(&parcel.parcel))
+                {
+                    parcel.delivered_at = Some(at);
+                }
+            }
+            ShipmentEvent::UnitsGivenUp(event) => {
+                if event.status == ShipmentStatus::Cancelled {
+                    view.ended_at = Some(at);
+                }
+            }
             ShipmentEvent::ShipmentCancelled(_) => view.ended_at = Some(at),
         }
     })

@@ -11,6 +11,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use souk_commands::{
     Context, Market,
+    after::{self, AfterSales, Commissions},
     checkout::{ProcessManager, Settings as CheckoutSettings},
     clock::{Clock, fresh_id},
     flows::accounts::{self, Registration},
@@ -94,6 +95,9 @@ impl Shop {
         let process = ProcessManager::new(Arc::clone(&market), checkout);
         let stop = CancellationToken::new();
         tokio::spawn(Arc::clone(&process).run(stop.clone()));
+        let commissions = Commissions::parse(r#"{"default": 0, "categories": {"Home": 1000}}"#).unwrap();
+        let after = AfterSales::new(Arc::clone(&market), after::Settings { commissions, notes: None });
+        tokio::spawn(after.run(stop.clone()));
         let parts = Parts {
             market: Arc::clone(&market),
             pool: pool.clone(),

@@ -10,7 +10,8 @@ use serde::Serialize;
 use souk_commands::checkout::Checkout;
 use souk_domain::{
     Decider, DomainEvent, UnreadableEvent, account::Account, cart::Cart, inventory::Inventory, item::Item,
-    order::Orders, payment::Payment, shipment::Shipment, synonyms::Synonyms,
+    ledger::Ledger, order::Orders, payment::Payment, returns::Returns, shipment::Shipment,
+    synonyms::Synonyms,
 };
 use souk_event_log::{Direction, EventLog, Filter, Recorded, SqliteLog, sqlite::Options};
 
@@ -104,6 +105,8 @@ fn decode(event: &Recorded) -> Result<(), UnreadableEvent> {
         Payment::CATEGORY => read::<Payment>(event),
         Shipment::CATEGORY => read::<Shipment>(event),
         Synonyms::CATEGORY => read::<Synonyms>(event),
+        Returns::CATEGORY => read::<Returns>(event),
+        Ledger::CATEGORY => read::<Ledger>(event),
         Account::CATEGORY => read::<Account>(event),
         Checkout::CATEGORY => read::<Checkout>(event),
         // A stranger's.

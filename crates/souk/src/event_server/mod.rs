@@ -9,8 +9,9 @@ use std::{collections::BTreeSet, io::Write, net::SocketAddr, sync::Arc, time::Du
 use anyhow::Context;
 use souk_commands::{Market, checkout::Checkout, clock::Clock};
 use souk_domain::{
-    Decider, account::Account, cart::Cart, credit::Credit, inventory::Inventory, item::Item, order::Orders,
-    payment::Payment, promotion::Promotion, shipment::Shipment, synonyms::Synonyms,
+    Decider, account::Account, cart::Cart, credit::Credit, inventory::Inventory, item::Item, ledger::Ledger,
+    order::Orders, payment::Payment, promotion::Promotion, returns::Returns, shipment::Shipment,
+    synonyms::Synonyms,
 };
 use souk_event_log::EventLog;
 use souk_event_server::{Access, Options};
@@ -125,7 +126,9 @@ fn categories() -> BTreeSet<String> {
         Inventory::CATEGORY,
         Item::CATEGORY,
         Orders::CATEGORY,
+        Ledger::CATEGORY,
         Payment::CATEGORY,
+        Returns::CATEGORY,
         Shipment::CATEGORY,
         Synonyms::CATEGORY,
         Promotion::CATEGORY,

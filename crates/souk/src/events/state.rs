@@ -8,8 +8,8 @@ use futures::StreamExt;
 use serde::Serialize;
 use souk_commands::checkout::Checkout;
 use souk_domain::{
-    Decider, DomainEvent, account::Account, cart::Cart, inventory::Inventory, item::Item, order::Orders,
-    payment::Payment, shipment::Shipment, synonyms::Synonyms,
+    Decider, DomainEvent, account::Account, cart::Cart, inventory::Inventory, item::Item, ledger::Ledger,
+    order::Orders, payment::Payment, returns::Returns, shipment::Shipment, synonyms::Synonyms,
 };
 use souk_event_log::{At, Direction, EventLog, StreamName};
 
@@ -23,6 +23,8 @@ pub(super) async fn state(log: &dyn EventLog, stream: &str, at: Option<At>) -> a
         Payment::CATEGORY => fold::<Payment>(log, &stream, at).await,
         Shipment::CATEGORY => fold::<Shipment>(log, &stream, at).await,
         Synonyms::CATEGORY => fold::<Synonyms>(log, &stream, at).await,
+        Returns::CATEGORY => fold::<Returns>(log, &stream, at).await,
+        Ledger::CATEGORY => fold::<Ledger>(log, &stream, at).await,
         Account::CATEGORY => fold::<Account>(log, &stream, at).await,
         Checkout::CATEGORY => fold::<Checkout>(log, &stream, at).await,
         other => bail!("there is no category {other}"),

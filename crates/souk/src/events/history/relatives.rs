@@ -60,7 +60,7 @@ fn relatives(stream: &StreamName, data: &Value) -> Vec<StreamName> {
     let order = match stream.category() {
         "order" | "payment" | "checkout" => Some(stream.id()),
         // The order's id and the seller's.
-        "shipment" => stream.id().get(..36),
+        "shipment" | "return" => stream.id().get(..36),
         _ => text("orderId"),
     };
     let mut relatives = Vec::new();

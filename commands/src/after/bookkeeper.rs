@@ -1,0 +1,385 @@
+//! Writes the sellers' ledgers from the log: a sale with its commission when an order is completed, and what refunds and
+//! chargebacks take back of it.
+//!
+//! Every entry has the name of what it stands for, and the ledger takes a name once. What is not booked yet is known from
+//! the log: an entry is an answer to the event that asked for it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::{StreamExt, future::join_all};
+use serde::{Deserialize, Serialize};
+use souk_domain::{
+    AccountId, DomainEvent, Money, OrderId, ReturnId, UnreadableEvent,
+    item::Item,
+    ledger::{
+        self, CommissionRate, EntryKind, EntryPosted, Ledger, LedgerAccount, LedgerCommand, LedgerError,
+        LedgerEvent, Posting, moved,
+    },
+    order::{Order, OrderLine, OrderPlaced},
+    payment::{PaymentEvent, PaymentType},
+    returns::ReturnEvent,
+};
+use souk_event_log::{Direction, Filter, ReadError, Recorded};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    commissions::Commissions,
+    follower::{Duty, Errand, News},
+};
+use crate::{
+    Category, Context, ExecuteError, Market,
+    checkout::{LONGEST_WAIT, pause},
+    executor::ReadFailure,
+};
+
+const ACTOR: &str = "process:bookkeeper";
+
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) enum Task {
+    Sale(OrderId),
+    Refund(ReturnId, Money),
+    Chargeback { order: OrderId, dispute: String, amount: Money, kind: EntryKind },
+}
+
+impl Task {
+    /// The name of its entries.
+    fn key(&self) -> Uuid {
+        let (order, name) = match self {
+            Self::Sale(order) => (*order, "sale".to_owned()),
+            Self::Refund(id, _) => (id.returns.order_id, format!("refund/{id}")),
+            Self::Chargeback { order, dispute, kind: EntryKind::Chargeback, .. } => {
+                (*order, format!("chargeback/{dispute}"))
+            }
+            Self::Chargeback { order, dispute, .. } => (*order, format!("chargeback/{dispute}/closed")),
+        };
+        Uuid::new_v5(&order.0, format!("ledger/{name}").as_bytes())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum BookError {
+    #[error(transparent)]
+    Ledger(#[from] ExecuteError<LedgerError>),
+    #[error(transparent)]
+    Read(#[from] ReadFailure),
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    #[error(transparent)]
+    Event(#[from] UnreadableEvent),
+    #[error("order {0} is not there")]
+    NoOrder(OrderId),
+}
+
+impl BookError {
+    fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Ledger(ExecuteError::Unavailable(_) | ExecuteError::Stale { .. })
+                | Self::Read(ReadFailure::Unavailable(_))
+                | Self::Log(ReadError::Unavailable(_))
+        )
+    }
+}
+
+pub(super) struct Bookkeeper {
+    market: Arc<Market>,
+    commissions: Commissions,
+}
+
+impl Duty for Bookkeeper {
+    type Task = Task;
+
+    const NAME: &'static str = "bookkeeper";
+
+    fn filter() -> Filter {
+        Filter::event_types([
+            "OrderCompleted",
+            "ReturnCompleted",
+            "ChargebackOpened",
+            "ChargebackClosed",
+            "EntryPosted",
+        ])
+    }
+
+    fn read(recorded: &Recorded) -> Result<Option<News<Task>>, UnreadableEvent> {
+        let (name, version, id) = (&*recorded.event_type, recorded.schema_version(), recorded.stream.id());
+        let task = match name {
+            "OrderCompleted" => id.parse().ok().map(Task::Sale),
+            "ReturnCompleted" => match ReturnEvent::from_json(name, version, &recorded.data)? {
+                ReturnEvent::ReturnCompleted(event) => Some(Task::Refund(event.return_id, event.refunded)),
+                _ => None,
+            },
+            "EntryPosted" => match LedgerEvent::from_json(name, version, &recorded.data)? {
+                LedgerEvent::EntryPosted(event) => {
+                    return Ok(Some(News::Answers(event.entry_id, event.parts)));
+                }
+                _ => None,
+            },
+            _ => {
+                let (Ok(order), event) =
+                    (id.parse(), PaymentEvent::from_json(name, version, &recorded.data)?)
+                else {
+                    return Ok(None);
+                };
+                chargeback(order, event)
+            }
+        };
+        Ok(task.map(|task| News::Asks(task.key(), task)))
+    }
+
+    /// Sales go to the ledgers together, so that each takes its own in one append. What takes back of a sale looks at what
+    /// was taken back before, and so goes one by one.
+    async fn see_to(self: Arc<Self>, errands: Vec<Errand<Task>>, stop: &CancellationToken) {
+        let is_sale = |errand: &Errand<Task>| matches!(errand.task, Task::Sale(_));
+        let (sales, others): (Vec<_>, Vec<_>) = errands.into_iter().partition(is_sale);
+        join_all(sales.iter().map(|errand| self.book(errand, stop))).await;
+        for errand in &others {
+            self.book(errand, stop).await;
+        }
+    }
+}
+
+fn chargeback(order: OrderId, event: PaymentEvent) -> Option<Task> {
+    let (dispute, amount, kind) = match event {
+        PaymentEvent::ChargebackOpened(event) => (event.dispute_id, event.amount, EntryKind::Chargeback),
+        PaymentEvent::ChargebackClosed(event) if event.won => {
+            (event.dispute_id, event.amount, EntryKind::ChargebackWon)
+        }
+        PaymentEvent::ChargebackClosed(event) => (event.dispute_id, event.amount, EntryKind::ChargebackLost),
+        _ => return None,
+    };
+    Some(Task::Chargeback { order, dispute, amount, kind })
+}
+
+/// A sale as it was booked, and what was taken back of it since.
+#[derive(Default)]
+struct Sold {
+    gross: i64,
+    commission: i64,
+    taken_back: i64,
+    commission_back: i64,
+}
+
+impl Sold {
+    /// What of the commission goes back with so much more of the price: in proportion, and all of it with all of that.
+    fn commission_of(&self, amount: i64) -> i64 {
+        let taken_back = self.taken_back.saturating_add(amount).min(self.gross);
+        let exact = i128::from(self.commission) * i128::from(taken_back) / i128::from(self.gross.max(1));
+        i64::try_from(exact).unwrap_or(self.commission).saturating_sub(self.commission_back).max(0)
+    }
+}
+
+impl Bookkeeper {
+    pub(super) fn new(market: Arc<Market>, commissions: Commissions) -> Arc<Self> {
+        Arc::new(Self { market, commissions })
+    }
+
+    /// Until it is in the books. What this program cannot book is left to a later one: nothing answers for it.
+    async fn book(&self, errand: &Errand<Task>, stop: &CancellationToken) {
+        for attempt in 1.. {
+            let error = match self.try_to_book(errand).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+            if !error.is_passing() {
+                tracing::error!(entry = %errand.task.key(), %error, "an entry of the ledger cannot be booked");
+                return;
+            }
+            tracing::warn!(attempt, %error, "the bookkeeper waits for a part of ours that is away");
+            let wait = pause(attempt).min(LONGEST_WAIT);
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(wait) => {} }
+        }
+    }
+
+    async fn try_to_book(&self, errand: &Errand<Task>) -> Result<(), BookError> {
+        let (order, entries) = match &errand.task {
+            Task::Sale(id) => {
+                let order = self.order(*id).await?;
+                let entries = self.sale(&order.placed).await?;
+                (order, entries)
+            }
+            Task::Refund(id, amount) => {
+                let order = self.order(id.returns.order_id).await?;
+                let seller = id.returns.seller_id;
+                let entry = self.taken_back(seller, id.returns.order_id, *amount).await?;
+                (order, vec![(seller, EntryKind::Refund, vec![], entry)])
+            }
+            Task::Chargeback { order: id, amount, kind, .. } => {
+                let order = self.order(*id).await?;
+                let mut entries = Vec::new();
+                for (seller, share) in ledger::shares(*amount, &ledger::by_seller(&order.placed)) {
+                    entries.push((seller, *kind, vec![], self.disputed(seller, *id, share, *kind).await?));
+                }
+                (order, entries)
+            }
+        };
+        let (parts, entry_id, order_id) = (entries.len() as u32, errand.task.key(), errand.task.order());
+        let context = Context {
+            correlation_id: errand.correlation_id,
+            causation_id: Some(errand.cause),
+            // What was imported happened in the past, and so did its sale.
+            occurred_at: errand
+                .occurred_at
+                .filter(|_| order.placed.payment.payment_type == PaymentType::Invoice),
+            ..Context::new(entry_id, ACTOR)
+        };
+        let ledgers = &self.market.aggregates.ledgers;
+        let posted = entries.into_iter().map(|(seller, kind, rates, postings)| {
+            let postings = by_account(&postings);
+            let entry = EntryPosted { entry_id, kind, order_id, parts, rates, postings };
+            ledgers.execute(seller, LedgerCommand::Post(entry), &context)
+        });
+        for posted in join_all(posted).await {
+            posted?;
+        }
+        Ok(())
+    }
+
+    async fn order(&self, id: OrderId) -> Result<Order, BookError> {
+        let orders = &self.market.aggregates.orders;
+        // What was placed never changes. It may have been placed elsewhere, since it was seen here.
+        if let Some(order) = orders.seen(id, Option::clone).await?.value {
+            return Ok(order);
+        }
+        orders.read(id, Option::clone).await?.value.ok_or(BookError::NoOrder(id))
+    }
+
+    async fn sale(&self, placed: &OrderPlaced) -> Result<Vec<Entry>, BookError> {
+        let mut entries = Vec::new();
+        for (seller, gross) in ledger::gross(placed) {
+            let lines = placed.lines.iter().filter(|line| line.seller_id == seller);
+            let rates = self.rates(lines, gross).await?;
+            let commission = rates.iter().map(CommissionRate::commission).fold(0, i64::saturating_add);
+            let of = |account, units| Posting { account, amount: Money { amount: units, ..gross } };
+            let postings = vec![
+                of(LedgerAccount::Clearing, -gross.amount),
+                of(LedgerAccount::SellerPayable, gross.amount - commission),
+                of(LedgerAccount::Commission, commission),
+            ];
+            entries.push((seller, EntryKind::Sale, rates, postings));
+        }
+        Ok(entries)
+    }
+
+    /// The rates, and what of the seller's share each is charged on. An item's category is what it is by now.
+    async fn rates(
+        &self,
+        lines: impl Iterator<Item = &OrderLine>,
+        gross: Money,
+    ) -> Result<Vec<CommissionRate>, BookError> {
+        let mut weights = BTreeMap::<u32, i64>::new();
+        for line in lines {
+            let category = if self.commissions.is_flat() {
+                vec![]
+            } else {
+                let category = |item: &<Item as souk_domain::Decider>::State| category_of(item);
+                self.market.aggregates.items.seen(line.item_id, category).await?.value
+            };
+            let price = line.unit_price.amount.saturating_mul(line.quantity.into());
+            let weight = weights.entry(self.commissions.rate(&category)).or_default();
+            *weight = weight.saturating_add(price);
+        }
+        let rates = ledger::shares(gross, &weights).into_iter();
+        let rates = rates.map(|(basis_points, on)| CommissionRate { on, basis_points });
+        Ok(rates.filter(|rate| rate.basis_points > 0).collect())
+    }
+
+    /// The price back to the buyer, and its commission back to the seller.
+    async fn taken_back(
+        &self,
+        seller: AccountId,
+        order: OrderId,
+        amount: Money,
+    ) -> Result<Vec<Posting>, BookError> {
+        use LedgerAccount::{Clearing, Commission, SellerPayable};
+        let back = self.sold(seller, order).await?.commission_of(amount.amount);
+        let back = Money { amount: back, ..amount };
+        Ok([moved(amount, SellerPayable, Clearing), moved(back, Commission, SellerPayable)].concat())
+    }
+
+    async fn disputed(
+        &self,
+        seller: AccountId,
+        order: OrderId,
+        share: Money,
+        kind: EntryKind,
+    ) -> Result<Vec<Posting>, BookError> {
+        use LedgerAccount::{Chargebacks, SellerPayable};
+        Ok(match kind {
+            EntryKind::Chargeback => moved(share, SellerPayable, Chargebacks),
+            EntryKind::ChargebackLost => {
+                let held = moved(share, Chargebacks, SellerPayable);
+                [held, self.taken_back(seller, order, share).await?].concat()
+            }
+            EntryKind::ChargebackWon | EntryKind::Sale | EntryKind::Refund => {
+                moved(share, Chargebacks, SellerPayable)
+            }
+        })
+    }
+
+    /// Looked up in the ledger, newest first: what is returned was mostly sold not long ago.
+    async fn sold(&self, seller: AccountId, order: OrderId) -> Result<Sold, BookError> {
+        let stream = Category::<Ledger>::stream(seller);
+        let mut events = self.market.log.read_stream(&stream, u64::MAX >> 1, Direction::Backward, usize::MAX);
+        let mut sold = Sold::default();
+        while let Some(recorded) = events.next().await.transpose()? {
+            if &*recorded.event_type != "EntryPosted" {
+                continue;
+            }
+            let version = recorded.schema_version();
+            let LedgerEvent::EntryPosted(entry) =
+                LedgerEvent::from_json(&recorded.event_type, version, &recorded.data)?
+            else {
+                continue;
+            };
+            if entry.order_id != order {
+                continue;
+            }
+            let sum = |account| {
+                let of_account = entry.postings.iter().filter(|posting| posting.account == account);
+                of_account.map(|posting| posting.amount.amount).sum::<i64>()
+            };
+            match entry.kind {
+                EntryKind::Sale => {
+                    sold.gross = -sum(LedgerAccount::Clearing);
+                    sold.commission = sum(LedgerAccount::Commission);
+                    break;
+                }
+                EntryKind::Refund | EntryKind::ChargebackLost => {
+                    sold.taken_back += sum(LedgerAccount::Clearing);
+                    sold.commission_back -= sum(LedgerAccount::Commission);
+                }
+                EntryKind::Chargeback | EntryKind::ChargebackWon => {}
+            }
+        }
+        Ok(sold)
+    }
+}
+
+/// Of whom, what, at which rates, and what it moves.
+type Entry = (AccountId, EntryKind, Vec<CommissionRate>, Vec<Posting>);
+
+impl Task {
+    fn order(&self) -> OrderId {
+        match self {
+            Self::Sale(order) | Self::Chargeback { order, .. } => *order,
+            Self::Refund(id, _) => id.returns.order_id,
+        }
+    }
+}
+
+/// One posting per account that moves.
+fn by_account(postings: &[Posting]) -> Vec<Posting> {
+    let mut sums = BTreeMap::<LedgerAccount, Money>::new();
+    for Posting { account, amount } in postings {
+        let sum = sums.entry(*account).or_insert(Money { amount: 0, ..*amount });
+        sum.amount = sum.amount.saturating_add(amount.amount);
+    }
+    let postings = sums.into_iter().map(|(account, amount)| Posting { account, amount });
+    postings.filter(|posting| posting.amount.amount != 0).collect()
+}
+
+fn category_of(item: &<Item as souk_domain::Decider>::State) -> Vec<String> {
+    item.as_ref().map(|item| item.details.category.clone()).unwrap_or_default()
+}

@@ -1,0 +1,288 @@
+//! What an accepted return leads to: the goods back into stock, the money back to the buyer, and the end of the return.
+//! Each step may be repeated. What cannot be done is parked in view of an operator.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use souk_domain::{
+    DomainEvent, Money, ReturnId, ShipmentId, UnreadableEvent,
+    credit::{CreditCommand, CreditState},
+    inventory::InventoryCommand,
+    order::Order,
+    payment::{PaymentCommand, PaymentError, PaymentState},
+    pricing::CreditUse,
+    returns::{Disposition, ReturnAccepted, ReturnCommand, ReturnEvent, ReturnStatus, ReturnsState},
+    shipment::ShipmentEvent,
+};
+use souk_event_log::{Filter, Recorded};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use super::follower::{Duty, Errand, News};
+use crate::{
+    Context, ExecuteError, Market,
+    checkout::{LONGEST_WAIT, SettlementError, pause, settle},
+    executor::ReadFailure,
+    flows::returns::{ReturnFlowError, give_back},
+};
+
+const ACTOR: &str = "process:returns";
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) enum Task {
+    /// Accepted, or resumed by an operator.
+    CarryOut(ReturnId),
+    /// Given up by the seller, and not a return yet.
+    GiveBack(ShipmentId, Uuid),
+}
+
+enum Failure {
+    /// Worth another try.
+    Later(String),
+    /// No use in trying again.
+    Never(String),
+}
+
+impl<R: std::error::Error> From<ExecuteError<R>> for Failure {
+    fn from(error: ExecuteError<R>) -> Self {
+        match error {
+            ExecuteError::Unavailable(_) | ExecuteError::Stale { .. } => Self::Later(error.to_string()),
+            ExecuteError::Refused(_) | ExecuteError::KeyReused | ExecuteError::Unreadable(_) => {
+                Self::Never(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<ReadFailure> for Failure {
+    fn from(failure: ReadFailure) -> Self {
+        match failure {
+            ReadFailure::Unavailable(reason) => Self::Later(reason),
+            ReadFailure::Unreadable(reason) => Self::Never(reason),
+        }
+    }
+}
+
+impl From<ReturnFlowError> for Failure {
+    fn from(error: ReturnFlowError) -> Self {
+        match error {
+            ReturnFlowError::Return(error) => error.into(),
+            ReturnFlowError::Order(error) => error.into(),
+            ReturnFlowError::Shipment(error) => error.into(),
+            ReturnFlowError::Vault(error) => Self::Later(error.to_string()),
+            ReturnFlowError::NotCompleted(_)
+            | ReturnFlowError::NotOfOrder(_)
+            | ReturnFlowError::Ambiguous(_)
+            | ReturnFlowError::UnderWay => Self::Never(error.to_string()),
+        }
+    }
+}
+
+pub(super) struct ReturnProcess {
+    market: Arc<Market>,
+    tasks: TaskTracker,
+}
+
+impl Duty for ReturnProcess {
+    type Task = Task;
+
+    const NAME: &'static str = "process of returns";
+
+    fn filter() -> Filter {
+        Filter::event_types([
+            "ReturnRequested",
+            "ReturnAccepted",
+            "ReturnResumed",
+            "ReturnParked",
+            "ReturnCompleted",
+            "UnitsGivenUp",
+        ])
+    }
+
+    fn read(recorded: &Recorded) -> Result<Option<News<Task>>, UnreadableEvent> {
+        let (name, version) = (&*recorded.event_type, recorded.schema_version());
+        if recorded.stream.category() == "shipment" {
+            let event = ShipmentEvent::from_json(name, version, &recorded.data)?;
+            let (ShipmentEvent::UnitsGivenUp(event), Ok(shipment)) = (event, recorded.stream.id().parse())
+            else {
+                return Ok(None);
+            };
+            return Ok(Some(News::Asks(event.request_id, Task::GiveBack(shipment, event.request_id))));
+        }
+        Ok(Some(match ReturnEvent::from_json(name, version, &recorded.data)? {
+            ReturnEvent::ReturnRequested(event) => News::Answers(event.request_id, 1),
+            event @ (ReturnEvent::ReturnAccepted(_) | ReturnEvent::ReturnResumed(_)) => {
+                let id = event.return_id();
+                News::Asks(id.refund_key(), Task::CarryOut(id))
+            }
+            event @ (ReturnEvent::ReturnParked(_)
+            | ReturnEvent::ReturnCompleted(_)
+            | ReturnEvent::ReturnDeclined(_)) => News::Answers(event.return_id().refund_key(), 1),
+        }))
+    }
+
+    /// Each on its own: a refund may take its time.
+    async fn see_to(self: Arc<Self>, errands: Vec<Errand<Task>>, stop: &CancellationToken) {
+        for errand in errands {
+            let (process, stop) = (Arc::clone(&self), stop.clone());
+            self.tasks.spawn(async move { process.carry_out(errand, stop).await });
+        }
+    }
+}
+
+impl ReturnProcess {
+    pub(super) fn new(market: Arc<Market>) -> Arc<Self> {
+        Arc::new(Self { market, tasks: TaskTracker::new() })
+    }
+
+    /// Whatever waits for a gateway is taken up again at the next start.
+    pub(super) async fn finish(&self) {
+        self.tasks.close();
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
+    }
+
+    async fn carry_out(&self, errand: Errand<Task>, stop: CancellationToken) {
+        for attempt in 1.. {
+            let done = match errand.task {
+                Task::CarryOut(id) => self.complete(id, &errand).await,
+                Task::GiveBack(shipment, request) => {
+                    let context = context(request, "giveBack", &errand);
+                    give_back(&self.market, &context, shipment, request)
+                        .await
+                        .map(drop)
+                        .map_err(Failure::from)
+                }
+            };
+            let wait = match (done, errand.task) {
+                (Ok(()), _) => return,
+                (Err(Failure::Later(reason)), _) => {
+                    tracing::warn!(reason, attempt, "a return waits for a part of ours that is away");
+                    pause(attempt).min(LONGEST_WAIT)
+                }
+                (Err(Failure::Never(reason)), Task::CarryOut(id)) => {
+                    tracing::error!(%id, reason, "a return is parked: it needs an operator");
+                    match self.park(id, reason, &errand).await {
+                        Ok(()) => return,
+                        Err(_) => pause(attempt).min(LONGEST_WAIT),
+                    }
+                }
+                (Err(Failure::Never(reason)), Task::GiveBack(shipment, _)) => {
+                    tracing::error!(%shipment, reason, "what was given up cannot be made a return");
+                    return;
+                }
+            };
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(wait) => {} }
+        }
+    }
+
+    async fn complete(&self, id: ReturnId, errand: &Errand<Task>) -> Result<(), Failure> {
+        let accepted = |state: &ReturnsState| {
+            let one = state.returns.get(&id.number)?;
+            one.accepted.clone().filter(|_| one.status == ReturnStatus::Accepted)
+        };
+        let returns = &self.market.aggregates.returns;
+        // As it is by now, for another process may have accepted it: what is passed over here nobody asks for again.
+        let Some(accepted) = returns.read(id.returns, accepted).await?.value else { return Ok(()) };
+        self.put_back(&accepted, errand).await?;
+        self.refund(id, accepted.refund, errand).await?;
+        let context = context(id.refund_key(), "complete", errand);
+        returns.execute(id.returns, ReturnCommand::Complete { number: id.number }, &context).await?;
+        Ok(())
+    }
+
+    async fn put_back(&self, accepted: &ReturnAccepted, errand: &Errand<Task>) -> Result<(), Failure> {
+        let return_id = accepted.return_id;
+        for line in accepted.lines.iter().filter(|line| line.disposition == Disposition::Restock) {
+            let context = context(return_id.refund_key(), &format!("putBack/{}", line.sku_id), errand);
+            let command = InventoryCommand::PutBack { return_id, quantity: line.quantity };
+            self.market.aggregates.inventory.execute(line.sku_id, command, &context).await?;
+        }
+        Ok(())
+    }
+
+    /// Through the gateway, as far as the order was paid there and that is not given back yet; the rest as credit.
+    async fn refund(&self, id: ReturnId, refund: Money, errand: &Errand<Task>) -> Result<(), Failure> {
+        let (order, refund_key) = (id.returns.order_id, id.refund_key());
+        let context = context(refund_key, "refund", errand);
+        let payments = &self.market.aggregates.payments;
+        let state = payments.read(order, PaymentState::clone).await?.value;
+        let asked = match &state {
+            PaymentState::Charged { taken_back, .. } => taken_back.refund(refund_key),
+            _ => None,
+        };
+        if asked.is_none() && refund.amount > 0 {
+            let refundable = state.refundable().map_or(0, |left| left.amount);
+            let rest = Money { amount: (refund.amount - refundable).max(0), ..refund };
+            let credited = self.credit(id, rest, &context).await?;
+            let amount = Money { amount: refund.amount - credited.amount, ..refund };
+            if amount.amount > 0 {
+                let command = PaymentCommand::RequestPartialRefund { refund_key, amount };
+                match payments.execute(order, command, &context).await {
+                    // Another return was quicker: what is left is looked at again.
+                    Err(ExecuteError::Refused(error @ PaymentError::NotRefundable { .. })) => {
+                        return Err(Failure::Later(error.to_string()));
+                    }
+                    done => drop(done?),
+                }
+            }
+        }
+        match settle(&self.market, order, &context).await {
+            Ok(_) => Ok(()),
+            Err(SettlementError::Log(error)) => Err(error.into()),
+            Err(error @ SettlementError::NotGivenBack { .. }) => Err(Failure::Never(error.to_string())),
+        }
+    }
+
+    /// Credits what the gateway cannot give back to the gift card or the store credit that paid it, and answers with what is
+    /// credited for this return, now or before: the gateway then gives back the rest.
+    async fn credit(&self, id: ReturnId, rest: Money, context: &Context) -> Result<Money, Failure> {
+        let (order_id, refund_key) = (id.returns.order_id, id.refund_key());
+        let used = |order: &Option<Order>| {
+            order.as_ref().map(|order| order.placed.charges.credits.clone()).unwrap_or_default()
+        };
+        let used = self.market.aggregates.orders.read(order_id, used).await?.value;
+        let credits = &self.market.aggregates.credits;
+        let (mut credited, mut left) = (0, rest.amount);
+        for CreditUse { credit_id, .. } in used {
+            let known =
+                |credit: &CreditState| (credit.returned(order_id, refund_key), credit.returnable(order_id));
+            let (before, returnable) = credits.read(credit_id, known).await?.value;
+            let amount = before.unwrap_or(left.min(returnable));
+            if before.is_none() && amount > 0 {
+                let amount = Money { amount, ..rest };
+                let command = CreditCommand::Return { order_id, refund_key, amount, reason: None };
+                credits.execute(credit_id, command, &context.step(&format!("credit/{credit_id}"))).await?;
+            }
+            credited += amount;
+            left = (left - amount).max(0);
+        }
+        if left > 0 {
+            return Err(Failure::Never(format!(
+                "{left} {} of return {id} cannot be refunded",
+                rest.currency
+            )));
+        }
+        Ok(Money { amount: credited, ..rest })
+    }
+
+    async fn park(
+        &self,
+        id: ReturnId,
+        reason: String,
+        errand: &Errand<Task>,
+    ) -> Result<(), ExecuteError<souk_domain::returns::ReturnError>> {
+        // Parked once for each time that it was accepted or resumed.
+        let context = context(id.refund_key(), &format!("park/{}", errand.cause), errand);
+        let command = ReturnCommand::Park { number: id.number, reason };
+        self.market.aggregates.returns.execute(id.returns, command, &context).await.map(drop)
+    }
+}
+
+/// The same step again has the same id.
+fn context(key: Uuid, step: &str, errand: &Errand<Task>) -> Context {
+    Context {
+        correlation_id: errand.correlation_id,
+        causation_id: Some(errand.cause),
+        ..Context::new(Uuid::new_v5(&key, step.as_bytes()), ACTOR)
+    }
+}

@@ -1,0 +1,228 @@
+//! After checkout on real parts: parcels, returns and refunds, the sellers' books, payouts; and through a crash.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(dead_code, reason = "the shop can do more than these tests ask of it")]
+
+mod support;
+
+use std::time::Duration;
+
+use futures::{StreamExt, future::join_all};
+use souk_commands::{
+    ExecuteError, Market,
+    flows::{
+        payouts, returns,
+        returns::{LineBack, ReturnFlowError},
+        shipments::{self, Parcel},
+    },
+};
+use souk_domain::{
+    OrderId, ShipmentId,
+    ledger::{LedgerAccount, LedgerError, LedgerState},
+    order::OrderStatus,
+    payment::{PaymentCommand, PaymentState},
+    returns::{Disposition, Return, ReturnError, ReturnStatus},
+    shipment::ShipmentStatus,
+};
+use souk_event_log::{EventLog, Filter, Message};
+use souk_gateways::{PaymentDetails, sandbox::OPENING_BALANCE};
+use support::{PRICE, SELLER, Shop, buyer, context, sku, usd};
+
+/// The commission of one, at ten per cent.
+const COMMISSION: i64 = PRICE / 10;
+
+/// A completed order for so many mugs, out of the buyer's wallet.
+async fn bought(shop: &Shop, quantity: u32) -> OrderId {
+    let mug = shop.list("MUG", 10).await;
+    let order = shop.order(buyer(1), &[(mug, quantity)], PaymentDetails::Wallet).await;
+    assert_eq!(shop.end_of(order).await.0, OrderStatus::Completed);
+    order
+}
+
+async fn ask(market: &Market, order: OrderId, quantity: u32) -> Result<Return, ReturnFlowError> {
+    let lines = vec![LineBack { item_id: None, sku: sku("MUG"), quantity }];
+    Ok(returns::request(market, &context(), order, lines, "too small").await?.value.remove(0))
+}
+
+/// Waits until the log holds so many events of a type.
+async fn wait(shop: &Shop, event_type: &str, times: usize) {
+    let mut messages = shop.log.subscribe(None, Filter::event_types([event_type.to_owned()]));
+    let found = async {
+        let mut seen = 0;
+        while seen < times {
+            if let Message::Event(_) = messages.next().await.unwrap().unwrap() {
+                seen += 1;
+            }
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(30), found).await;
+    assert!(found.is_ok(), "no {times} {event_type} come");
+}
+
+async fn balance(shop: &Shop, account: LedgerAccount) -> i64 {
+    let look = move |state: &LedgerState| state.balance(account, usd(0).currency);
+    shop.market.aggregates.ledgers.read(SELLER, look).await.unwrap().value
+}
+
+async fn refundable(shop: &Shop, order: OrderId) -> i64 {
+    let look = |state: &PaymentState| state.refundable().map_or(0, |left| left.amount);
+    shop.market.aggregates.payments.read(order, look).await.unwrap().value
+}
+
+#[tokio::test]
+async fn a_return_in_two_parts_brings_stock_and_money_back_and_no_more_than_was_paid() {
+    let shop = Shop::open().await;
+    let order = bought(&shop, 3).await;
+    let market = &shop.market;
+    let first = ask(market, order, 2).await.unwrap().requested.return_id;
+    let lines = vec![(sku("MUG"), 1, Disposition::Restock), (sku("MUG"), 1, Disposition::WriteOff)];
+    let too_much = Some(usd(2 * PRICE + 1));
+    let refused = returns::accept(market, &context(), first, Some(lines.clone()), too_much).await;
+    assert!(matches!(
+        refused,
+        Err(ReturnFlowError::Return(ExecuteError::Refused(ReturnError::TooMuch { .. })))
+    ));
+    let in_part = Some(usd(PRICE));
+    let accepted = returns::accept(market, &context(), first, Some(lines.clone()), in_part).await.unwrap();
+    assert!(matches!(accepted.value.status, ReturnStatus::Accepted | ReturnStatus::Completed));
+    wait(&shop, "ReturnCompleted", 1).await;
+    // One of the two is written off.
+    assert_eq!(shop.stock("MUG").await, (8, 0));
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - 2 * PRICE);
+    returns::accept(market, &context(), first, Some(lines), in_part).await.unwrap();
+    let second = ask(market, order, 1).await.unwrap().requested.return_id;
+    returns::accept(market, &context(), second, None, None).await.unwrap();
+    wait(&shop, "ReturnCompleted", 2).await;
+    assert_eq!(shop.stock("MUG").await, (9, 0));
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - PRICE);
+    assert_eq!((refundable(&shop, order).await, shop.count("PaymentPartlyRefunded")), (PRICE, 2));
+    // The sale of three, less the refund of two: as much of the commission goes back.
+    wait(&shop, "EntryPosted", 3).await;
+    assert_eq!(balance(&shop, LedgerAccount::Clearing).await, -PRICE);
+    assert_eq!(balance(&shop, LedgerAccount::Commission).await, COMMISSION);
+    assert_eq!(balance(&shop, LedgerAccount::SellerPayable).await, PRICE - COMMISSION);
+}
+
+#[tokio::test]
+async fn two_who_return_the_last_unit_are_one() {
+    let shop = Shop::open().await;
+    let order = bought(&shop, 1).await;
+    let asked = join_all((0..8).map(|_| ask(&shop.market, order, 1))).await;
+    assert_eq!(asked.iter().filter(|asked| asked.is_ok()).count(), 1);
+    assert_eq!(shop.count("ReturnRequested"), 1);
+}
+
+#[tokio::test]
+async fn what_was_accepted_before_a_crash_is_completed_after_it_and_booked_once() {
+    let mut shop = Shop::open().await;
+    let order = bought(&shop, 2).await;
+    wait(&shop, "EntryPosted", 1).await;
+    shop.crash().await;
+    let id = ask(&shop.market, order, 2).await.unwrap().requested.return_id;
+    returns::accept(&shop.market, &context(), id, None, None).await.unwrap();
+    shop.start(Duration::from_mins(15));
+    wait(&shop, "EntryPosted", 2).await;
+    // And from nothing but the log.
+    shop.crash().await;
+    for notes in ["bookkeeper.json", "returns.json"] {
+        let _ = std::fs::remove_file(shop.folder.path().join(notes));
+    }
+    shop.start(Duration::from_mins(15));
+    let order = bought_again(&shop).await;
+    wait(&shop, "EntryPosted", 3).await;
+    assert_eq!((shop.count("EntryPosted"), shop.count("StockReturned")), (3, 1));
+    assert_eq!(refundable(&shop, order).await, PRICE);
+}
+
+async fn bought_again(shop: &Shop) -> OrderId {
+    let cup = shop.list("CUP", 1).await;
+    let order = shop.order(buyer(2), &[(cup, 1)], PaymentDetails::Wallet).await;
+    shop.end_of(order).await;
+    order
+}
+
+#[tokio::test]
+async fn a_seller_sends_in_parcels_and_gives_up_the_rest() {
+    let shop = Shop::open().await;
+    let order = bought(&shop, 3).await;
+    let shipment = ShipmentId { order_id: order, seller_id: SELLER };
+    let one = |tracking: &str| Parcel {
+        lines: Some(vec![(sku("MUG"), 1)]),
+        carrier: None,
+        tracking_number: Some(tracking.into()),
+    };
+    let market = &shop.market;
+    let sent = shipments::dispatch(market, &context(), shipment, one("T1")).await.unwrap();
+    assert_eq!(sent.value, ShipmentStatus::PartlyDispatched);
+    let again = context();
+    for _ in 0..2 {
+        let lines = Some(vec![(sku("MUG"), 2)]);
+        let given_up = shipments::give_up(market, &again, shipment, lines, false).await.unwrap();
+        let (status, returned) = given_up.value;
+        assert_eq!(status, ShipmentStatus::Dispatched);
+        assert_eq!(returned.unwrap().accepted.unwrap().refund, usd(2 * PRICE));
+    }
+    wait(&shop, "ReturnCompleted", 1).await;
+    assert_eq!((shop.count("ReturnRequested"), shop.stock("MUG").await), (1, (7, 0)));
+    assert!(shipments::dispatch(market, &context(), shipment, one("T2")).await.is_err());
+    let arrived = shipments::deliver(market, &context(), shipment, None).await.unwrap();
+    assert_eq!(arrived.value, ShipmentStatus::Delivered);
+}
+
+#[tokio::test]
+async fn payouts_never_exceed_what_is_owed_however_many_ask() {
+    let shop = Shop::open().await;
+    bought(&shop, 2).await;
+    wait(&shop, "EntryPosted", 1).await;
+    let owed = 2 * (PRICE - COMMISSION);
+    let asked = join_all(
+        (0..8).map(|_| async { payouts::request(&shop.market, &context(), SELLER, usd(owed - 1)).await }),
+    )
+    .await;
+    let mut granted: Vec<_> = asked.into_iter().filter_map(Result::ok).map(|done| done.value).collect();
+    assert_eq!(granted.len(), 1);
+    assert_eq!(balance(&shop, LedgerAccount::SellerPayable).await, 1);
+    let id = granted.remove(0).payout_id;
+    payouts::fail(&shop.market, &context(), id, "closed".into()).await.unwrap();
+    assert_eq!(balance(&shop, LedgerAccount::SellerPayable).await, owed);
+    let settled = payouts::settle(&shop.market, &context(), id, "TF1".into()).await;
+    assert!(matches!(settled, Err(ExecuteError::Refused(LedgerError::Decided))));
+    let context = context();
+    for _ in 0..2 {
+        let paid = payouts::request(&shop.market, &context, SELLER, usd(owed)).await.unwrap().value;
+        payouts::settle(&shop.market, &context.step("settle"), paid.payout_id, "TF2".into()).await.unwrap();
+    }
+    assert_eq!(balance(&shop, LedgerAccount::Clearing).await, owed - 2 * PRICE);
+    assert_eq!(balance(&shop, LedgerAccount::Payouts).await, 0);
+}
+
+#[tokio::test]
+async fn a_chargeback_is_held_and_then_the_sellers_or_his_again() {
+    let shop = Shop::open().await;
+    let order = bought(&shop, 2).await;
+    wait(&shop, "EntryPosted", 1).await;
+    let owed = 2 * (PRICE - COMMISSION);
+    let payments = &shop.market.aggregates.payments;
+    let dispute = async |name: &str, won: bool| {
+        let (dispute_id, reason) = (name.to_owned(), "fraudulent".to_owned());
+        let open =
+            PaymentCommand::OpenChargeback { dispute_id: dispute_id.clone(), amount: usd(PRICE), reason };
+        payments.execute(order, open, &context()).await.unwrap();
+        payments
+            .execute(order, PaymentCommand::CloseChargeback { dispute_id, won }, &context())
+            .await
+            .unwrap();
+    };
+    dispute("won", true).await;
+    wait(&shop, "EntryPosted", 3).await;
+    assert_eq!(balance(&shop, LedgerAccount::SellerPayable).await, owed);
+    dispute("lost", false).await;
+    wait(&shop, "EntryPosted", 5).await;
+    assert_eq!(balance(&shop, LedgerAccount::SellerPayable).await, owed / 2);
+    assert_eq!(balance(&shop, LedgerAccount::Chargebacks).await, 0);
+    // Half of it is with the buyer already: the other half is all that a return can still bring.
+    let id = ask(&shop.market, order, 2).await.unwrap().requested.return_id;
+    returns::accept(&shop.market, &context(), id, None, None).await.unwrap();
+    wait(&shop, "ReturnParked", 1).await;
+    assert_eq!(shop.count("PaymentPartlyRefunded"), 0);
+}
