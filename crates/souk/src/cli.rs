@@ -401,7 +401,7 @@ pub(crate) fn run() -> ExitCode {
     };
     let result = runtime.block_on(async {
         if command.heeds_signals() {
-            return command.run(config).await;
+            return Box::pin(command.run(config)).await;
         }
         tokio::select! {
             result = command.run(config) => result,
