@@ -53,8 +53,8 @@ impl Commissions {
 
     /// In basis points.
     pub fn rate(&self, category: &[String]) -> u32 {
-        let paths = (1..=category.len()).rev().map(|depth| category[..depth].join("/"));
-        paths.filter_map(|path| self.categories.get(&path)).next().copied().unwrap_or(self.default)
+        let mut paths = (1..=category.len()).rev().map(|depth| category[..depth].join("/"));
+        paths.find_map(|path| self.categories.get(&path)).copied().unwrap_or(self.default)
     }
 }
 

@@ -104,20 +104,20 @@ async fn follow<D: Duty>(
 ) -> Result<(), FollowError> {
     let mut notes = Notes::<D::Task>::load(file);
     let mut messages = log.subscribe(notes.position, D::filter()).ready_chunks(CHUNK);
-    notes.catch_up::<D>(&mut messages, stop).await?;
+    catch_up::<D>(&mut notes, &mut messages, stop).await?;
     let mut errands: Vec<_> = notes.to_do.values().cloned().collect();
     errands.sort_by_key(|errand| errand.position);
     if !errands.is_empty() {
         tracing::info!(errands = errands.len(), "the {} takes up what was left to do", D::NAME);
     }
-    let mut noted = tokio::time::Instant::now();
+    let mut last_saved = tokio::time::Instant::now();
     loop {
         if !errands.is_empty() {
             Arc::clone(duty).see_to(std::mem::take(&mut errands), stop).await;
         }
-        if noted.elapsed() >= NOTES_EVERY {
+        if last_saved.elapsed() >= NOTES_EVERY {
             notes.save(file);
-            noted = tokio::time::Instant::now();
+            last_saved = tokio::time::Instant::now();
         }
         tokio::select! {
             biased;
@@ -134,6 +134,25 @@ async fn follow<D: Duty>(
     }
 }
 
+/// To the end of the log.
+async fn catch_up<D: Duty>(
+    notes: &mut Notes<D::Task>,
+    messages: &mut (impl Stream<Item = Vec<Result<Message, ReadError>>> + Unpin),
+    stop: &CancellationToken,
+) -> Result<(), FollowError> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            chunk = messages.next() => {
+                let chunk = chunk.ok_or_else(|| ReadError::Unavailable("the log went away".into()))?;
+                if notes.take_in::<D>(chunk)?.1 {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
 impl<T: Clone + Serialize + DeserializeOwned> Notes<T> {
     fn load(file: Option<&Path>) -> Self {
         let read = |path: &Path| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
@@ -145,24 +164,6 @@ impl<T: Clone + Serialize + DeserializeOwned> Notes<T> {
             && let Err(error) = write_whole(path, self)
         {
             tracing::warn!(%error, path = %path.display(), "what is to be done could not be noted");
-        }
-    }
-
-    async fn catch_up<D: Duty<Task = T>>(
-        &mut self,
-        messages: &mut (impl Stream<Item = Vec<Result<Message, ReadError>>> + Unpin),
-        stop: &CancellationToken,
-    ) -> Result<(), FollowError> {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                chunk = messages.next() => {
-                    let chunk = chunk.ok_or_else(|| ReadError::Unavailable("the log went away".into()))?;
-                    if self.take_in::<D>(chunk)?.1 {
-                        return Ok(());
-                    }
-                }
-            }
         }
     }
 

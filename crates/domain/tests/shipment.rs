@@ -1,7 +1,5 @@
 //! Shipments: booked, dispatched, delivered; refused or cancelled before they leave.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use souk_domain::{
     DomainEvent,
     shipment::{

@@ -343,11 +343,12 @@ impl From<ShipmentError> for Problem {
         match error {
             ShipmentError::NotFound => Self::not_found("shipment"),
             ShipmentError::OutOfOrder(_) => Self::new(Kind::NotReady).detail(message),
-            ShipmentError::DispatchedOtherwise => Self::new(Kind::Conflict).detail(message),
+            ShipmentError::DispatchedOtherwise | ShipmentError::Nothing => {
+                Self::new(Kind::Conflict).detail(message)
+            }
             ShipmentError::TooMany { left, .. } => {
                 Self::new(Kind::Conflict).detail(message).with("left", left)
             }
-            ShipmentError::Nothing => Self::new(Kind::Conflict).detail(message),
             ShipmentError::NoSuchParcel(_) => Self::invalid("parcel", message),
         }
     }
