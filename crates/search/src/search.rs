@@ -90,7 +90,9 @@ impl<'a> Search<'a> {
             // A word may go on as long as nothing follows it, not even a space.
             let given = query.term.as_deref().unwrap_or_default();
             if given.ends_with(char::is_whitespace) {
-                groups.iter_mut().for_each(|group| group.typed.unfinished = false);
+                for group in &mut groups {
+                    group.typed.unfinished = false;
+                }
             }
             let term = term.unwrap_or_default();
             corrected = expansion::expand(&searcher, &index.fields, &index.analyzer, term, &mut groups)?;

@@ -65,6 +65,7 @@ impl Judgements {
     }
 
     /// Every other query by a hash of its text: what is tuned on one half is checked on the other.
+    #[must_use]
     pub fn half(&self, second: bool) -> Self {
         let mine = |query: &str| {
             let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, query.as_bytes());
