@@ -1,10 +1,10 @@
 //! What the flows work with: the aggregates, the vault, and the gateways to the outside.
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use souk_domain::{
-    account::Account, cart::Cart, inventory::Inventory, item::Item, order::Orders, payment::Payment,
-    shipment::Shipment,
+    account::Account, cart::Cart, credit::Credit, inventory::Inventory, item::Item, order::Orders,
+    payment::Payment, pricing::PriceList, promotion::Promotion, shipment::Shipment, synonyms::Synonyms,
 };
 use souk_event_log::EventLog;
 use souk_gateways::{Carrier, PaymentGateway};
@@ -17,6 +17,10 @@ use crate::{
     flows::carts::CurrentCarts,
 };
 
+/// Streams of a category that are kept in memory.
+const LONG_LIVED: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
+const PASSING: NonZeroUsize = NonZeroUsize::new(4_000).unwrap();
+
 pub struct Aggregates {
     pub accounts: Category<Account>,
     pub items: Category<Item>,
@@ -26,22 +30,27 @@ pub struct Aggregates {
     pub payments: Category<Payment>,
     pub shipments: Category<Shipment>,
     pub checkouts: Category<Checkout>,
+    pub synonyms: Category<Synonyms>,
+    pub promotions: Category<Promotion>,
+    pub credits: Category<Credit>,
 }
 
 impl Aggregates {
     /// Keeps in memory what is asked for again and again (goods), and of what passes by (orders) the latest.
     pub fn new(log: Arc<dyn EventLog>, clock: Clock, snapshots: Option<Snapshots>) -> Self {
         let shared = Arc::new(Shared { log, clock, snapshots });
-        let (long_lived, passing) = (20_000, 4_000);
         Self {
-            accounts: Category::new(Arc::clone(&shared), passing),
-            items: Category::new(Arc::clone(&shared), long_lived),
-            inventory: Category::new(Arc::clone(&shared), long_lived),
-            carts: Category::new(Arc::clone(&shared), passing),
-            orders: Category::new(Arc::clone(&shared), passing),
-            payments: Category::new(Arc::clone(&shared), passing),
-            shipments: Category::new(Arc::clone(&shared), passing),
-            checkouts: Category::new(shared, passing),
+            accounts: Category::new(Arc::clone(&shared), PASSING),
+            items: Category::new(Arc::clone(&shared), LONG_LIVED),
+            inventory: Category::new(Arc::clone(&shared), LONG_LIVED),
+            carts: Category::new(Arc::clone(&shared), PASSING),
+            orders: Category::new(Arc::clone(&shared), PASSING),
+            payments: Category::new(Arc::clone(&shared), PASSING),
+            shipments: Category::new(Arc::clone(&shared), PASSING),
+            checkouts: Category::new(Arc::clone(&shared), PASSING),
+            promotions: Category::new(Arc::clone(&shared), PASSING),
+            credits: Category::new(Arc::clone(&shared), PASSING),
+            synonyms: Category::new(shared, NonZeroUsize::MIN),
         }
     }
 }
@@ -53,6 +62,8 @@ pub struct Market {
     pub payments: Arc<dyn PaymentGateway>,
     pub carrier: Arc<dyn Carrier>,
     pub clock: Clock,
+    /// What shipping and tax cost.
+    pub prices: PriceList,
     pub(crate) current_carts: CurrentCarts,
 }
 
@@ -66,6 +77,13 @@ impl Market {
         clock: Clock,
     ) -> Self {
         let aggregates = Aggregates::new(Arc::clone(&log), clock.clone(), snapshots);
-        Self { log, aggregates, vault, payments, carrier, clock, current_carts: CurrentCarts::default() }
+        let (prices, current_carts) = (PriceList::default(), CurrentCarts::default());
+        Self { log, aggregates, vault, payments, carrier, clock, prices, current_carts }
+    }
+
+    /// Charges shipping and tax; without this there are none.
+    #[must_use]
+    pub fn with_prices(self, prices: PriceList) -> Self {
+        Self { prices, ..self }
     }
 }

@@ -5,13 +5,13 @@ use std::{collections::BTreeSet, fs, path::Path};
 use chrono::DateTime;
 use souk_commands::checkout::{
     ByHand, Checkout, CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutSettled,
-    CheckoutStarted, Effect, Fact, Reservation,
+    CheckoutStarted, Claim, Effect, Fact, Reservation, Source,
 };
 use souk_domain::{
-    CartId,
+    CartId, CreditId,
     testing::{
         catalogue,
-        examples::{BUYER, SELLER, sku_id},
+        examples::{BUYER, SELLER, cents, sku_id},
         golden,
     },
 };
@@ -19,11 +19,13 @@ use uuid::Uuid;
 
 fn examples() -> Vec<CheckoutEvent> {
     let reserve = Effect::Reserve { sku_id: sku_id("MUG"), quantity: 2 };
+    let source = Source::Credit(CreditId::of_gift_card("GIFT"));
     vec![
         CheckoutStarted {
             cart_id: CartId(Uuid::from_u128(0xCA)),
             buyer_id: BUYER,
             reservations: vec![Reservation { sku_id: sku_id("MUG"), quantity: 2 }],
+            claims: vec![Claim { source, amount: Some(cents(5)) }],
             sellers: vec![SELLER],
             deadline: DateTime::UNIX_EPOCH,
             correlation_id: Uuid::from_u128(0xC0),
@@ -32,7 +34,7 @@ fn examples() -> Vec<CheckoutEvent> {
         }
         .into(),
         CheckoutAdvanced {
-            learnt: vec![Fact::StockReserved { sku_id: sku_id("MUG") }],
+            learnt: vec![Fact::StockReserved { sku_id: sku_id("MUG") }, Fact::ClaimHeld { source }],
             decided: vec![Effect::MarkStockReserved, Effect::RequestPayment],
         }
         .into(),

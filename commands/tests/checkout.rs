@@ -2,21 +2,26 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod discounts;
 mod imports;
 mod support;
 
 use std::{collections::HashSet, time::Duration};
 
 use futures::{StreamExt, future::join_all};
-use souk_commands::{ExecuteError, checkout::CheckoutCommand, flows};
+use souk_commands::{
+    ExecuteError,
+    checkout::{CheckoutCommand, take_notice},
+    flows,
+};
 use souk_domain::{
     AccountId, CartId,
     cart::{CartCheckedOut, CartState},
     order::{CancelReason, OrderError, OrderEvent, OrderStatus},
-    payment::PaymentState,
+    payment::{FailureReason, PaymentState},
 };
-use souk_event_log::{Direction, EventLog, Filter};
-use souk_gateways::{PaymentDetails, sandbox::OPENING_BALANCE};
+use souk_event_log::{Direction, EventLog, Filter, Message};
+use souk_gateways::{Charge, Notice, PaymentDetails, Standing, sandbox::OPENING_BALANCE};
 use support::{PRICE, Shop, buyer, card, context, good_card, usd};
 use uuid::Uuid;
 
@@ -170,6 +175,7 @@ async fn a_cancellation_that_the_process_never_heard_of_is_found_at_the_next_ste
         buyer_id: buyer(1),
         lines: cart.value.lines,
         total: cart.value.total,
+        charges: cart.value.charges,
         payment: cart.value.payment,
         ship_to: cart.value.ship_to,
     };
@@ -358,4 +364,89 @@ async fn a_crash_at_any_moment_loses_no_order_and_charges_none_twice() {
     }
     assert_eq!(spent, 15 * PRICE);
     assert_eq!(shop.count("PaymentCompleted"), 15);
+}
+
+/// The charge that waits for the buyer, once it does.
+async fn asked(shop: &Shop) -> String {
+    let mut messages = shop.log.subscribe(None, Filter::event_types(["PaymentActionRequired"]));
+    let found = async {
+        loop {
+            if let Message::Event(recorded) = messages.next().await.unwrap().unwrap() {
+                let data: serde_json::Value = serde_json::from_slice(&recorded.data).unwrap();
+                return data["chargeId"].as_str().unwrap().to_owned();
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), found).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_charge_waits_for_its_buyer_who_confirms_or_does_not() {
+    for (confirm, end) in [(true, COMPLETED), (false, cancelled(CancelReason::PaymentDeclined))] {
+        let shop = Shop::open().await;
+        let mug = shop.list("MUG", 5).await;
+        let order = shop.order(buyer(1), &[(mug, 1)], card("4000002500003155")).await;
+        shop.bank.answer(&asked(&shop).await, confirm).await.unwrap();
+        assert_eq!(shop.end_of(order).await, end);
+        assert_eq!(shop.count("PaymentActionRequired"), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_buyer_who_never_confirms_is_not_charged_and_the_order_given_up() {
+    let mut shop = Shop::closed("{}").await;
+    shop.start(Duration::from_millis(800));
+    let mug = shop.list("MUG", 5).await;
+    let order = shop.order(buyer(1), &[(mug, 1)], card("4000002500003155")).await;
+    let charge_id = asked(&shop).await;
+    assert_eq!(shop.end_of(order).await, cancelled(CancelReason::Timeout));
+    let late = shop.bank.answer(&charge_id, true).await.unwrap();
+    assert_eq!(late, Some(Charge::Failed(FailureReason::Cancelled)));
+    assert_eq!((shop.stock("MUG").await, shop.count("PaymentCompleted")), ((5, 0), 0));
+}
+
+#[tokio::test]
+async fn what_the_gateway_tells_may_come_before_its_answer_after_it_and_twice() {
+    let shop = Shop::open().await;
+    let mug = shop.list("MUG", 5).await;
+    let order = shop.order(buyer(1), &[(mug, 1)], card("4000002500003155")).await;
+    let charge_id = asked(&shop).await;
+    let tell = async |notice: Notice| take_notice(&shop.market, notice).await.unwrap();
+    let charge = |amount: i64, charge: Charge| Notice::Charge { order, amount: usd(amount), charge };
+    let charged = Charge::Charged { charge_id: charge_id.clone() };
+
+    tell(charge(PRICE - 1, charged.clone())).await;
+    assert_eq!(shop.count("PaymentCompleted"), 0, "not what was asked for");
+    tell(charge(PRICE, charged.clone())).await;
+    assert_eq!(shop.end_of(order).await, COMPLETED);
+    // Late and doubled.
+    tell(charge(PRICE, charged.clone())).await;
+    tell(charge(PRICE, Charge::ActionRequired { charge_id })).await;
+    tell(charge(PRICE, Charge::Failed(FailureReason::CardDeclined))).await;
+    let counts = ["PaymentActionRequired", "PaymentCompleted", "PaymentFailed"].map(|name| shop.count(name));
+    assert_eq!(counts, [1, 1, 0]);
+
+    // The end of a dispute is heard of before its beginning.
+    for standing in [Standing::Lost, Standing::Open, Standing::Lost] {
+        let (charge, dispute_id) = (charged.clone(), "dp_1".to_owned());
+        let reason = "fraudulent".to_owned();
+        tell(Notice::Dispute { order, charge, dispute_id, amount: usd(PRICE), reason, standing }).await;
+    }
+    assert_eq!((shop.count("ChargebackOpened"), shop.count("ChargebackClosed")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_refund_that_the_gateway_tells_of_is_recorded_once() {
+    let shop = Shop::scripted(r#"{"refund": {"failFirst": 3}, "book": {"refuse": true}}"#).await;
+    let mug = shop.list("MUG", 5).await;
+    let order = shop.order(buyer(1), &[(mug, 1)], good_card()).await;
+    // Told while the answer to the refund is still out.
+    let mut messages = shop.log.subscribe(None, Filter::event_types(["RefundRequested"]));
+    while !matches!(messages.next().await.unwrap().unwrap(), Message::Event(_)) {}
+    let key = Uuid::new_v5(&order.0, b"payment/refund");
+    for _ in 0..2 {
+        take_notice(&shop.market, Notice::Refund { order, key, refund_id: "re_1".into() }).await.unwrap();
+    }
+    assert_eq!(shop.end_of(order).await, cancelled(CancelReason::ShippingUnavailable));
+    assert_eq!(shop.count("PaymentRefunded"), 1);
 }

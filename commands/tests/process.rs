@@ -3,14 +3,14 @@
 use chrono::DateTime;
 use souk_commands::checkout::{
     ByHand, Checkout, CheckoutAdvanced, CheckoutCommand, CheckoutError, CheckoutEvent, CheckoutParked,
-    CheckoutResumed, CheckoutSettled, CheckoutStarted, Effect, Fact, Process, Reservation,
+    CheckoutResumed, CheckoutSettled, CheckoutStarted, Claim, Effect, Fact, Process, Reservation, Source,
 };
 use souk_domain::{
-    AccountId, CartId, SkuId,
-    order::CancelReason,
+    AccountId, CartId, CreditId, PromotionId, SkuId,
+    order::{CancelReason, ShortLine},
     testing::{
         Given,
-        examples::{BUYER, SELLER, sku_id},
+        examples::{BUYER, SELLER, cents, sku_id},
     },
 };
 use uuid::Uuid;
@@ -22,10 +22,24 @@ struct Story(Given<Checkout>);
 
 impl Story {
     fn of(skus: &[SkuId], sellers: &[AccountId]) -> Self {
+        Self::claiming(skus, sellers, vec![])
+    }
+
+    /// A mug, with a coupon and a gift card.
+    fn with_claims() -> Self {
+        let claims = vec![
+            Claim { source: coupon(), amount: None },
+            Claim { source: gift_card(), amount: Some(cents(5)) },
+        ];
+        Self::claiming(&[mug()], &[SELLER], claims)
+    }
+
+    fn claiming(skus: &[SkuId], sellers: &[AccountId], claims: Vec<Claim>) -> Self {
         let started = CheckoutStarted {
             cart_id: CartId(Uuid::from_u128(1)),
             buyer_id: BUYER,
             reservations: skus.iter().map(|&sku_id| Reservation { sku_id, quantity: 1 }).collect(),
+            claims,
             sellers: sellers.to_vec(),
             deadline: DateTime::UNIX_EPOCH,
             correlation_id: Uuid::nil(),
@@ -77,12 +91,26 @@ fn mug() -> SkuId {
     sku_id("MUG")
 }
 
+fn coupon() -> Source {
+    Source::Promotion(PromotionId::of_code("SPRING"))
+}
+
+fn gift_card() -> Source {
+    Source::Credit(CreditId::of_gift_card("GIFT"))
+}
+
 fn pen() -> SkuId {
     sku_id("PEN")
 }
 
+/// For want of one of them.
+fn short_of(sku_id: SkuId) -> [Effect; 2] {
+    let short_lines = vec![ShortLine { sku_id, requested: 1, available: 0 }];
+    [Effect::RestoreCart, Effect::CancelOrder { reason: CancelReason::OutOfStock, short_lines }]
+}
+
 fn cancelled(reason: CancelReason) -> [Effect; 2] {
-    [Effect::RestoreCart, Effect::CancelOrder { reason }]
+    [Effect::RestoreCart, Effect::CancelOrder { reason, short_lines: vec![] }]
 }
 
 #[test]
@@ -136,13 +164,12 @@ fn out_of_stock_releases_what_else_was_asked_for_and_charges_nothing() {
         .then(Fact::StockReserved { sku_id: mug() }, [])
         .then(Fact::ReservationRejected { sku_id: pen(), available: 0 }, [Effect::Release { sku_id: mug() }])
         .waits_for([Effect::Release { sku_id: mug() }])
-        .then(Fact::ReservationReleased { sku_id: mug() }, cancelled(CancelReason::OutOfStock));
+        .then(Fact::ReservationReleased { sku_id: mug() }, short_of(pen()));
 }
 
 #[test]
 fn the_only_line_out_of_stock_leaves_nothing_to_undo() {
-    Story::simple()
-        .then(Fact::ReservationRejected { sku_id: mug(), available: 0 }, cancelled(CancelReason::OutOfStock));
+    Story::simple().then(Fact::ReservationRejected { sku_id: mug(), available: 0 }, short_of(mug()));
 }
 
 #[test]
@@ -151,14 +178,14 @@ fn a_reservation_that_is_still_on_its_way_is_released_as_well() {
         .then(Fact::ReservationRejected { sku_id: pen(), available: 0 }, [Effect::Release { sku_id: mug() }])
         // It arrives before the release does: the release is still to come.
         .then(Fact::StockReserved { sku_id: mug() }, [])
-        .then(Fact::ReservationReleased { sku_id: mug() }, cancelled(CancelReason::OutOfStock));
+        .then(Fact::ReservationReleased { sku_id: mug() }, short_of(pen()));
 }
 
 #[test]
 fn a_reservation_that_comes_after_its_release_is_rejected_and_that_will_do() {
     Story::of(&[mug(), pen()], &[SELLER])
         .then(Fact::ReservationRejected { sku_id: pen(), available: 0 }, [Effect::Release { sku_id: mug() }])
-        .then(Fact::ReservationRejected { sku_id: mug(), available: 5 }, cancelled(CancelReason::OutOfStock))
+        .then(Fact::ReservationRejected { sku_id: mug(), available: 5 }, short_of(pen()))
         .ignores(Fact::ReservationReleased { sku_id: mug() });
 }
 
@@ -361,4 +388,74 @@ fn by_hand_is_settled_what_others_can_do_and_only_while_it_is_parked() {
     let shipment = Effect::CancelShipment { seller_id: SELLER };
     let story = parked(given_up(true), shipment.clone());
     story.when(settle(ByHand::NotNeeded)).then(settled(shipment, ByHand::NotNeeded));
+}
+
+#[test]
+fn claims_are_held_before_anything_is_charged_and_committed_after_the_point_of_no_return() {
+    let (mug, coupon, card) = (mug(), coupon(), gift_card());
+    Story::with_claims()
+        .waits_for([
+            Effect::PlaceOrder,
+            Effect::Reserve { sku_id: mug, quantity: 1 },
+            Effect::Claim { claim: Claim { source: coupon, amount: None } },
+            Effect::Claim { claim: Claim { source: card, amount: Some(cents(5)) } },
+        ])
+        .then(Fact::ClaimHeld { source: coupon }, [])
+        .then(Fact::StockReserved { sku_id: mug }, [])
+        .ignores(Fact::ClaimHeld { source: coupon })
+        .then(Fact::ClaimHeld { source: card }, [Effect::MarkStockReserved, Effect::RequestPayment])
+        .then(Fact::PaymentCompleted, [Effect::MarkPaid, Effect::RequestShipment { seller_id: SELLER }])
+        .then(Fact::ShipmentReady { seller_id: SELLER }, [Effect::MarkReadyToShip])
+        .then(
+            Fact::ReadyToShip,
+            [
+                Effect::Commit { sku_id: mug },
+                Effect::CommitClaim { source: coupon },
+                Effect::CommitClaim { source: card },
+            ],
+        )
+        .then(Fact::ReservationCommitted { sku_id: mug }, [])
+        .then(Fact::ClaimCommitted { source: card }, [])
+        .waits_for([Effect::CommitClaim { source: coupon }])
+        .then(Fact::ClaimCommitted { source: coupon }, [Effect::CompleteOrder]);
+}
+
+#[test]
+fn a_claim_that_is_rejected_ends_the_order_and_releases_the_rest() {
+    let (mug, coupon, card) = (mug(), coupon(), gift_card());
+    Story::with_claims()
+        .then(Fact::StockReserved { sku_id: mug }, [])
+        .then(
+            Fact::ClaimRejected { source: coupon },
+            [Effect::Release { sku_id: mug }, Effect::ReleaseClaim { source: card }],
+        )
+        // It arrives before its release does.
+        .then(Fact::ClaimHeld { source: card }, [])
+        .then(Fact::ReservationReleased { sku_id: mug }, [])
+        .waits_for([Effect::ReleaseClaim { source: card }])
+        .then(Fact::ClaimReleased { source: card }, cancelled(CancelReason::PromotionExhausted));
+    Story::with_claims().then(
+        Fact::ClaimRejected { source: card },
+        [Effect::Release { sku_id: mug }, Effect::ReleaseClaim { source: coupon }],
+    );
+}
+
+#[test]
+fn a_cancelled_order_holds_no_claim() {
+    let (mug, coupon, card) = (mug(), coupon(), gift_card());
+    Story::with_claims()
+        .then(Fact::StockReserved { sku_id: mug }, [])
+        .then(Fact::ClaimHeld { source: coupon }, [])
+        .then(Fact::ClaimHeld { source: card }, [Effect::MarkStockReserved, Effect::RequestPayment])
+        .then(
+            Fact::PaymentFailed,
+            [
+                Effect::Release { sku_id: mug },
+                Effect::ReleaseClaim { source: coupon },
+                Effect::ReleaseClaim { source: card },
+            ],
+        )
+        .then(Fact::ReservationReleased { sku_id: mug }, [])
+        .then(Fact::ClaimReleased { source: coupon }, [])
+        .then(Fact::ClaimReleased { source: card }, cancelled(CancelReason::PaymentDeclined));
 }

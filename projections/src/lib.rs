@@ -12,6 +12,7 @@ pub mod accounts;
 pub mod catalogue;
 pub mod checkouts;
 pub mod orders;
+pub mod promotions;
 pub mod query;
 pub mod runner;
 pub mod search;
@@ -36,5 +37,6 @@ pub fn read_models() -> Vec<Arc<dyn Projector>> {
         Arc::new(seller_orders::SellerOrders),
         Arc::new(accounts::Accounts),
         Arc::new(checkouts::Checkouts),
+        Arc::new(promotions::Promotions),
     ]
 }

@@ -7,21 +7,25 @@ mod support;
 use chrono::TimeDelta;
 use serde_json::json;
 use souk_domain::{
-    Sku,
+    PromotionId, Sku,
     account::{
         AccountEvent, AccountForgotten, AccountReinstated, AccountSuspended, Role, RoleGranted, Standing,
     },
     inventory::{ReservationRejected, ReservationReleased, StockAdjusted, StockReserved},
     item::{ItemEvent, ItemRelisted, ItemRevised, ItemWithdrawn, PriceChanged, VariantAdded},
-    order::{CancelReason, CancellationRequested, OrderCancelled, OrderStatus},
+    order::{CancelReason, CancellationRequested, OrderCancelled, OrderPlaced, OrderStatus, ShortLine},
     payment::{PaymentEvent, PaymentRefunded, PaymentType, RefundRequested},
+    promotion::{
+        CouponClaimed, CouponRedeemed, CouponReleased, PromotionCreated, PromotionEnded, PromotionEvent,
+    },
     shipment::{ShipmentDelivered, ShipmentDispatched, ShipmentEvent, ShipmentStatus},
-    testing::examples::{cents, variant},
+    testing::examples::{cents, charges, promotion_created, variant},
 };
 use souk_event_log::StreamName;
 use souk_projections::{
     QueryError, accounts, catalogue, checkouts,
     orders::{self, OrderFilter, PaymentStatus},
+    promotions,
     seller_orders::{self, SellerOrderFilter},
     stock,
 };
@@ -194,7 +198,7 @@ async fn a_cancelled_order_says_why_and_what_became_of_the_money() {
     world
         .append(StreamName::new("payment", id), vec![PaymentEvent::from(RefundRequested {}), refunded.into()])
         .await;
-    let position = world.order(id, OrderCancelled { reason: CancelReason::BuyerRequest }).await;
+    let position = world.order(id, OrderCancelled::from(CancelReason::BuyerRequest)).await;
     // A shipment cancelled before it was requested never was; a payment without an order changes nothing.
     let never = souk_domain::ShipmentId { order_id: id, seller_id: offer.seller };
     let cancelled = souk_domain::shipment::ShipmentCancelled {};
@@ -212,6 +216,57 @@ async fn a_cancelled_order_says_why_and_what_became_of_the_money() {
     let last: Vec<_> = order.timeline.iter().rev().take(2).map(|entry| entry.status).collect();
     assert_eq!(last, [OrderStatus::Cancelled, OrderStatus::Cancelling]);
     assert_eq!(orders::order(&world.pool, order_id(8)).await.unwrap(), None);
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_shows_what_it_cost_beside_its_goods_and_what_it_lacked() {
+    let world = World::new().await;
+    let projections = world.start();
+    let offer = Offer::nth(0);
+    let placed = OrderPlaced { charges: charges(), ..support::placed(account(1), vec![offer.line(2)]) };
+    let total = placed.total;
+    world.order(order_id(1), placed).await;
+    world.place(order_id(2), account(1), vec![offer.line(1)]).await;
+    let short_lines = vec![ShortLine { sku_id: offer.sku_id(), requested: 2, available: 1 }];
+    let cancelled = OrderCancelled { reason: CancelReason::OutOfStock, short_lines: short_lines.clone() };
+    let position = world.order(order_id(1), cancelled).await;
+    world.settle(&projections, position).await;
+    let order = orders::order(&world.pool, order_id(1)).await.unwrap().unwrap();
+    assert_eq!((order.total, order.charges, order.short_lines), (total, charges(), short_lines));
+    let plain = orders::order(&world.pool, order_id(2)).await.unwrap().unwrap();
+    assert!(plain.charges.is_none() && plain.short_lines.is_empty());
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promotions_are_listed_with_how_often_they_are_used() {
+    let world = World::new().await;
+    let projections = world.start();
+    let (id, stream) = (PromotionId::of_code("SPRING"), |id| StreamName::new("promotion", id));
+    let claimed = |n| PromotionEvent::from(CouponClaimed { order_id: order_id(n), buyer_id: account(1) });
+    let created = PromotionEvent::from(promotion_created());
+    world.append(stream(id), vec![created, claimed(1), claimed(2), claimed(3)]).await;
+    let other = PromotionCreated { code: "SUMMER".into(), limit: None, ..promotion_created() };
+    let other_id = PromotionId::of_code("SUMMER");
+    let position = world.append(stream(other_id), vec![PromotionEvent::from(other)]).await;
+    world.settle(&projections, position).await;
+    let uses = async || {
+        let view = promotions::promotion(&world.pool, id).await.unwrap().unwrap();
+        (view.claimed, view.redeemed, view.ended)
+    };
+    assert_eq!(uses().await, (3, 0, false));
+    // A release of what was never claimed changes nothing.
+    let released = |n| PromotionEvent::from(CouponReleased { order_id: order_id(n) });
+    let redeemed = CouponRedeemed { order_id: order_id(2) };
+    let news = vec![released(1), released(9), redeemed.into(), PromotionEnded {}.into()];
+    let position = world.append(stream(id), news).await;
+    world.settle(&projections, position).await;
+    assert_eq!(uses().await, (1, 1, true));
+    let first = promotions::promotions(&world.pool, None, 1).await.unwrap();
+    let rest = promotions::promotions(&world.pool, first.next_cursor.as_deref(), 1).await.unwrap();
+    let codes = [first, rest].map(|page| page.rows[0].terms.code.clone());
+    assert!(codes.contains(&"SPRING".into()) && codes.contains(&"SUMMER".into()), "{codes:?}");
     projections.shutdown().await;
 }
 
@@ -372,7 +427,7 @@ async fn checkouts_are_listed_until_they_end() {
     let step = settled.story.last().unwrap();
     assert_eq!((settled.parked, step.outcome.as_deref()), (false, Some("done")));
     assert_eq!(step.reason.as_deref(), Some("by bank transfer"));
-    let position = world.order(order_id(2), OrderCancelled { reason: CancelReason::Timeout }).await;
+    let position = world.order(order_id(2), OrderCancelled::from(CancelReason::Timeout)).await;
     world.settle(&projections, position).await;
     assert_eq!(checkouts::checkout(&world.pool, order_id(2)).await.unwrap(), None);
     projections.shutdown().await;

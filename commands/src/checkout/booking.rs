@@ -34,6 +34,10 @@ pub(super) async fn book(
             Ok(Booking::Refused { reason }) => ShipmentCommand::RecordRefusal { reason },
             Err(GatewayError::Invalid { message, .. }) => ShipmentCommand::RecordRefusal { reason: message },
             // Booking is repeatable under its key: an unknown outcome is asked about by booking again.
+            Err(GatewayError::Resting(rest)) => {
+                tokio::time::sleep(rest).await;
+                continue;
+            }
             Err(error @ (GatewayError::Unavailable(_) | GatewayError::Unknown(_))) => {
                 attempt += 1;
                 tracing::warn!(%shipment, attempt, %error, "the carrier did not answer as hoped");

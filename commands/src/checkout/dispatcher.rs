@@ -6,11 +6,13 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use souk_domain::{
-    AccountId, CartId, OrderId, ShipmentId, SkuId,
+    AccountId, CartId, CreditId, Ending, OrderId, PromotionId, ShipmentId, SkuId,
     cart::{CartCommand, CartLine, CartState},
-    inventory::{Ending, InventoryCommand, InventoryState},
-    order::{Order, OrderCommand, OrderError, OrderPlaced},
+    credit::{CreditCommand, CreditState},
+    inventory::{InventoryCommand, InventoryState},
+    order::{Order, OrderCancelled, OrderCommand, OrderError, OrderPlaced},
     payment::{PaymentCommand, PaymentRequested, PaymentState, PaymentType},
+    promotion::{PromotionCommand, PromotionState},
     shipment::{ShipmentCommand, ShipmentRequested, ShipmentState, ShipmentStatus},
 };
 use souk_gateways::GatewayError;
@@ -18,7 +20,7 @@ use uuid::Uuid;
 
 use super::{
     LONGEST_WAIT, booking,
-    events::{ByHand, Effect, Fact},
+    events::{ByHand, Claim, Effect, Fact, Source},
     pause,
     process::Process,
     settlement::{self, SettlementError},
@@ -55,7 +57,8 @@ pub(super) struct Failed {
 }
 
 enum EffectError {
-    /// The log or the vault is away: nothing an operator could decide, so it is tried until they are back.
+    /// The log or the vault is away, or a gateway is left alone for a moment: nothing an operator could decide, so it is
+    /// tried until they are back.
     Unavailable(String),
     /// Worth another try.
     Later(String),
@@ -130,7 +133,7 @@ impl Dispatcher {
                 Ok(fact) => return Ok(fact),
                 Err(EffectError::Unavailable(reason)) => {
                     waited += 1;
-                    tracing::warn!(%order, ?effect, reason, "an effect waits for a part of ours that is away");
+                    tracing::warn!(%order, ?effect, reason, "an effect waits for what is away");
                     tokio::time::sleep(pause(waited).min(LONGEST_WAIT)).await;
                 }
                 Err(EffectError::Later(reason)) if attempt < self.attempts => {
@@ -165,15 +168,19 @@ impl Dispatcher {
             Effect::MarkPaid => self.order(order, OrderCommand::MarkPaid, context).await,
             Effect::MarkReadyToShip => self.order(order, OrderCommand::MarkReadyToShip, context).await,
             Effect::CompleteOrder => self.order(order, OrderCommand::Complete, context).await,
-            Effect::CancelOrder { reason } => {
+            Effect::CancelOrder { reason, short_lines } => {
                 // Given up before it could be placed: it is placed all the same, since the buyer was told of it.
                 let placing = context_of(order, origin, &Effect::PlaceOrder);
                 self.place(order, origin.cart_id, &placing).await?;
-                self.order(order, OrderCommand::Cancel(*reason), context).await
+                let cancelled = OrderCancelled { reason: *reason, short_lines: short_lines.clone() };
+                self.order(order, OrderCommand::Cancel(cancelled), context).await
             }
+            Effect::Claim { claim } => self.claim(order, origin, claim, context).await,
+            Effect::ReleaseClaim { source } => self.release_claim(order, *source, context).await,
+            Effect::CommitClaim { source } => self.commit_claim(order, *source, context).await,
             Effect::RequestPayment => {
                 let placed = self.placed(order).await?;
-                let request = PaymentRequested { amount: placed.total, method: placed.payment };
+                let request = PaymentRequested { amount: placed.due(), method: placed.payment };
                 self.payment(order, PaymentCommand::Request(request), context).await
             }
             Effect::Refund => self.payment(order, PaymentCommand::RequestRefund, context).await,
@@ -303,6 +310,71 @@ impl Dispatcher {
         Ok(inventory.seen(sku_id, known).await?.value)
     }
 
+    async fn claim(&self, order_id: OrderId, origin: &Origin, claim: &Claim, context: &Context) -> Outcome {
+        match (claim.source, claim.amount) {
+            (Source::Promotion(id), _) => {
+                let command = PromotionCommand::Claim { order_id, buyer_id: origin.buyer_id };
+                self.coupon(id, order_id, command, context).await
+            }
+            (Source::Credit(id), Some(amount)) => {
+                self.credit(id, order_id, CreditCommand::Hold { order_id, amount }, context).await
+            }
+            (Source::Credit(_), None) => Err(EffectError::Never("a claim on credit has an amount".into())),
+        }
+    }
+
+    async fn release_claim(&self, order_id: OrderId, source: Source, context: &Context) -> Outcome {
+        match source {
+            Source::Promotion(id) => {
+                self.coupon(id, order_id, PromotionCommand::Release { order_id }, context).await
+            }
+            Source::Credit(id) => {
+                self.credit(id, order_id, CreditCommand::Release { order_id }, context).await
+            }
+        }
+    }
+
+    async fn commit_claim(&self, order_id: OrderId, source: Source, context: &Context) -> Outcome {
+        match source {
+            Source::Promotion(id) => {
+                self.coupon(id, order_id, PromotionCommand::Redeem { order_id }, context).await
+            }
+            Source::Credit(id) => self.credit(id, order_id, CreditCommand::Spend { order_id }, context).await,
+        }
+    }
+
+    async fn coupon(
+        &self,
+        id: PromotionId,
+        order: OrderId,
+        command: PromotionCommand,
+        context: &Context,
+    ) -> Outcome {
+        let promotions = &self.market.aggregates.promotions;
+        if !promotions.execute(id, command, context).await?.events.is_empty() {
+            return Ok(None);
+        }
+        let known = |state: &PromotionState| (state.has_claimed(order), state.ending(order));
+        let (held, ending) = promotions.seen(id, known).await?.value;
+        Ok(standing_of(Source::Promotion(id), held, ending))
+    }
+
+    async fn credit(
+        &self,
+        id: CreditId,
+        order: OrderId,
+        command: CreditCommand,
+        context: &Context,
+    ) -> Outcome {
+        let credits = &self.market.aggregates.credits;
+        if !credits.execute(id, command, context).await?.events.is_empty() {
+            return Ok(None);
+        }
+        let known = |state: &CreditState| (state.is_held_by(order), state.ending(order));
+        let (held, ending) = credits.seen(id, known).await?.value;
+        Ok(standing_of(Source::Credit(id), held, ending))
+    }
+
     async fn payment(&self, order: OrderId, command: PaymentCommand, context: &Context) -> Outcome {
         let asks = matches!(command, PaymentCommand::Request(_));
         let nothing_new =
@@ -375,7 +447,20 @@ impl From<GatewayError> for EffectError {
         match error {
             GatewayError::Invalid { .. } => Self::Never(error.to_string()),
             GatewayError::Unavailable(_) | GatewayError::Unknown(_) => Self::Later(error.to_string()),
+            // Nobody was asked, so it counts for nothing.
+            GatewayError::Resting(_) => Self::Unavailable(error.to_string()),
         }
+    }
+}
+
+/// What is known of a claim already.
+fn standing_of(source: Source, held: bool, ending: Option<Ending>) -> Option<Fact> {
+    match ending {
+        _ if held => Some(Fact::ClaimHeld { source }),
+        Some(Ending::Rejected) => Some(Fact::ClaimRejected { source }),
+        Some(Ending::Released) => Some(Fact::ClaimReleased { source }),
+        Some(Ending::Committed) => Some(Fact::ClaimCommitted { source }),
+        None => None,
     }
 }
 
@@ -408,6 +493,9 @@ fn step_of(effect: &Effect) -> String {
         Effect::CancelShipment { seller_id } => format!("cancelShipment/{seller_id}"),
         Effect::RestoreCart => "restoreCart".to_owned(),
         Effect::CancelOrder { .. } => "cancel".to_owned(),
+        Effect::Claim { claim } => format!("claim/{}", claim.source),
+        Effect::ReleaseClaim { source } => format!("releaseClaim/{source}"),
+        Effect::CommitClaim { source } => format!("commitClaim/{source}"),
         Effect::RecordByHand { of, .. } => format!("byHand/{}", step_of(of)),
     }
 }

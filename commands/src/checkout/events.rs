@@ -3,13 +3,16 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use souk_domain::{AccountId, CartId, SkuId, domain_events, order::CancelReason};
+use souk_domain::{
+    AccountId, CartId, CreditId, Money, PromotionId, SkuId, domain_events,
+    order::{CancelReason, ShortLine},
+};
 use uuid::Uuid;
 
 domain_events! {
     pub enum CheckoutEvent {
-        CheckoutStarted = 1,
-        CheckoutAdvanced = 1,
+        CheckoutStarted = 2,
+        CheckoutAdvanced = 2,
         CheckoutParked = 2 upcast parked_once,
         CheckoutResumed = 1,
         CheckoutSettled = 1,
@@ -23,6 +26,9 @@ pub struct CheckoutStarted {
     pub buyer_id: AccountId,
     /// One per SKU: lines that share a SKU are summed.
     pub reservations: Vec<Reservation>,
+    /// None of version 1.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub claims: Vec<Claim>,
     pub sellers: Vec<AccountId>,
     /// Until when the order must be ready to ship; then it is given up.
     pub deadline: DateTime<Utc>,
@@ -38,6 +44,43 @@ pub struct CheckoutStarted {
 pub struct Reservation {
     pub sku_id: SkuId,
     pub quantity: u32,
+}
+
+/// What there is only so much of, beside stock, and an order uses up. It is claimed, released and committed as stock is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    pub source: Source,
+    /// Of credit; a coupon is claimed as a whole.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub amount: Option<Money>,
+}
+
+/// Whose stream decides about a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "id", rename_all = "camelCase")]
+pub enum Source {
+    Promotion(PromotionId),
+    Credit(CreditId),
+}
+
+impl Source {
+    /// Why an order is cancelled whose claim is rejected.
+    pub(super) fn exhausted(self) -> CancelReason {
+        match self {
+            Self::Promotion(_) => CancelReason::PromotionExhausted,
+            Self::Credit(_) => CancelReason::CreditExhausted,
+        }
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Promotion(id) => write!(f, "promotion/{id}"),
+            Self::Credit(id) => write!(f, "credit/{id}"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +147,10 @@ pub enum Fact {
     ReadyToShip,
     CancellationRequested,
     DeadlinePassed,
+    ClaimHeld { source: Source },
+    ClaimRejected { source: Source },
+    ClaimReleased { source: Source },
+    ClaimCommitted { source: Source },
 }
 
 /// What is to be done. Each may be done twice: its command ids derive from the order and the step.
@@ -136,6 +183,17 @@ pub enum Effect {
     RestoreCart,
     CancelOrder {
         reason: CancelReason,
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        short_lines: Vec<ShortLine>,
+    },
+    Claim {
+        claim: Claim,
+    },
+    ReleaseClaim {
+        source: Source,
+    },
+    CommitClaim {
+        source: Source,
     },
     /// What an operator said of an effect is to be recorded where the effect would have been.
     RecordByHand {
@@ -161,13 +219,15 @@ impl Effect {
     /// What a checkout waits for that has decided on this last.
     pub(super) fn phase(&self) -> &'static str {
         match self {
-            Self::PlaceOrder | Self::Reserve { .. } => "reserving",
+            Self::PlaceOrder | Self::Reserve { .. } | Self::Claim { .. } => "reserving",
             Self::MarkStockReserved | Self::RequestPayment => "paying",
             Self::MarkPaid | Self::RequestShipment { .. } => "shipping",
             Self::MarkReadyToShip => "readying",
-            Self::Commit { .. } => "committing",
+            Self::Commit { .. } | Self::CommitClaim { .. } => "committing",
             Self::CompleteOrder => "completing",
-            Self::Release { .. } | Self::Refund | Self::CancelShipment { .. } => "compensating",
+            Self::Release { .. } | Self::ReleaseClaim { .. } | Self::Refund | Self::CancelShipment { .. } => {
+                "compensating"
+            }
             Self::RestoreCart | Self::CancelOrder { .. } => "cancelling",
             Self::RecordByHand { of, .. } => of.phase(),
         }

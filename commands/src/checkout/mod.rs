@@ -6,11 +6,13 @@
 //! - `route` tells which events concern it.
 //! - [`manager`] follows the log, feeds the process, keeps deadlines, and takes up again after a crash.
 //! - `dispatcher` carries out what was decided; `settlement` and `booking` talk to the gateways.
+//! - `notices` records what a gateway tells on its own.
 
 mod booking;
 mod dispatcher;
 mod events;
 mod manager;
+mod notices;
 mod process;
 mod route;
 mod settlement;
@@ -19,9 +21,10 @@ use std::time::Duration;
 
 pub use events::{
     ByHand, CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutSettled,
-    CheckoutStarted, Effect, Fact, Reservation,
+    CheckoutStarted, Claim, Effect, Fact, Reservation, Source,
 };
 pub use manager::{ManagerError, ProcessManager, Settings};
+pub use notices::{NoticeError, take_notice};
 pub use process::{Checkout, CheckoutCommand, CheckoutError, Phase, Process};
 
 /// Who signs what the process manager does.

@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use souk_domain::{AccountId, CartId, Decider, OrderId, SkuId, cart::CartCheckedOut, order::CancelReason};
+use souk_domain::{
+    AccountId, CartId, Decider, OrderId, SkuId,
+    cart::CartCheckedOut,
+    order::{CancelReason, ShortLine},
+    pricing::Charges,
+};
 use uuid::Uuid;
 
 use super::events::{
     ByHand, CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutSettled,
-    CheckoutStarted, Effect, Fact, Reservation,
+    CheckoutStarted, Claim, Effect, Fact, Reservation, Source,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,9 +32,10 @@ pub enum Phase {
     Cancelling(CancelReason),
 }
 
+/// How it stands with something that is reserved: stock, or a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-enum Stock {
+enum Hold {
     Asked,
     Held,
     Rejected,
@@ -70,7 +76,9 @@ pub struct Process {
     pub parked: Option<CheckoutParked>,
     /// What operators have seen to outside.
     settled: Vec<CheckoutSettled>,
-    stock: BTreeMap<SkuId, (u32, Stock)>,
+    stock: BTreeMap<SkuId, (u32, Hold)>,
+    claims: Vec<(Claim, Hold)>,
+    short_lines: Vec<ShortLine>,
     payment: Paying,
     shipments: BTreeMap<AccountId, Shipping>,
 }
@@ -86,7 +94,9 @@ impl Process {
             backdated_to: started.backdated_to,
             parked: None,
             settled: vec![],
-            stock: started.reservations.iter().map(|r| (r.sku_id, (r.quantity, Stock::Asked))).collect(),
+            stock: started.reservations.iter().map(|r| (r.sku_id, (r.quantity, Hold::Asked))).collect(),
+            claims: started.claims.iter().map(|claim| (claim.clone(), Hold::Asked)).collect(),
+            short_lines: vec![],
             payment: Paying::NotAsked,
             shipments: started.sellers.iter().map(|seller| (*seller, Shipping::NotAsked)).collect(),
         }
@@ -95,15 +105,16 @@ impl Process {
     /// Takes a fact in and tells what follows; `None` if it is known already, or of no concern any more.
     fn learn(&mut self, fact: &Fact) -> Option<Vec<Effect>> {
         match fact {
-            Fact::StockReserved { sku_id } => self.stock_becomes(*sku_id, &[Stock::Asked], Stock::Held)?,
-            Fact::ReservationRejected { sku_id, .. } => {
-                self.stock_becomes(*sku_id, &[Stock::Asked], Stock::Rejected)?;
+            Fact::StockReserved { sku_id } => self.stock_becomes(*sku_id, &[Hold::Asked], Hold::Held)?,
+            Fact::ReservationRejected { sku_id, available } => {
+                self.stock_becomes(*sku_id, &[Hold::Asked], Hold::Rejected)?;
+                self.note_short(*sku_id, *available);
             }
             Fact::ReservationReleased { sku_id } => {
-                self.stock_becomes(*sku_id, &[Stock::Asked, Stock::Held], Stock::Released)?;
+                self.stock_becomes(*sku_id, &[Hold::Asked, Hold::Held], Hold::Released)?;
             }
             Fact::ReservationCommitted { sku_id } => {
-                self.stock_becomes(*sku_id, &[Stock::Held], Stock::Committed)?;
+                self.stock_becomes(*sku_id, &[Hold::Held], Hold::Committed)?;
             }
             Fact::PaymentCompleted => self.payment_becomes(&[Paying::Asked], Paying::Completed)?,
             Fact::PaymentFailed | Fact::PaymentRefunded => {
@@ -118,6 +129,16 @@ impl Process {
             Fact::ShipmentCancelled { seller_id } => {
                 self.shipment_becomes(*seller_id, &[Shipping::Asked, Shipping::Ready], Shipping::Cancelled)?;
             }
+            Fact::ClaimHeld { source } => self.claim_becomes(*source, &[Hold::Asked], Hold::Held)?,
+            Fact::ClaimRejected { source } => {
+                self.claim_becomes(*source, &[Hold::Asked], Hold::Rejected)?;
+            }
+            Fact::ClaimReleased { source } => {
+                self.claim_becomes(*source, &[Hold::Asked, Hold::Held], Hold::Released)?;
+            }
+            Fact::ClaimCommitted { source } => {
+                self.claim_becomes(*source, &[Hold::Held], Hold::Committed)?;
+            }
             Fact::ReadyToShip | Fact::CancellationRequested | Fact::DeadlinePassed => {}
         }
         self.react(fact)
@@ -129,7 +150,7 @@ impl Process {
             Cancelling, Committing, Compensating, Completing, Paying, Readying, Reserving, Shipping,
         };
         match (self.phase, fact) {
-            (Reserving, Fact::StockReserved { .. }) if self.all_stock_is(Stock::Held) => {
+            (Reserving, Fact::StockReserved { .. } | Fact::ClaimHeld { .. }) if self.all_is(Hold::Held) => {
                 self.phase = Paying;
                 self.payment = self::Paying::Asked;
                 Some(vec![Effect::MarkStockReserved, Effect::RequestPayment])
@@ -145,14 +166,17 @@ impl Process {
             }
             (Readying, Fact::ReadyToShip) => {
                 self.phase = Committing;
-                Some(self.stock.keys().map(|&sku_id| Effect::Commit { sku_id }).collect())
+                Some(self.commitments())
             }
-            (Committing, Fact::ReservationCommitted { .. }) if self.all_stock_is(Stock::Committed) => {
+            (Committing, Fact::ReservationCommitted { .. } | Fact::ClaimCommitted { .. })
+                if self.all_is(Hold::Committed) =>
+            {
                 self.phase = Completing;
                 Some(vec![Effect::CompleteOrder])
             }
 
             (Reserving, Fact::ReservationRejected { .. }) => Some(self.compensate(CancelReason::OutOfStock)),
+            (Reserving, Fact::ClaimRejected { source }) => Some(self.compensate(source.exhausted())),
             (Paying, Fact::PaymentFailed) => Some(self.compensate(CancelReason::PaymentDeclined)),
             (Shipping, Fact::ShipmentRefused { .. }) => {
                 Some(self.compensate(CancelReason::ShippingUnavailable))
@@ -186,15 +210,20 @@ impl Process {
         let releases = self
             .stock
             .iter()
-            .filter(|(_, (_, stock))| matches!(stock, Stock::Asked | Stock::Held))
+            .filter(|(_, (_, stock))| matches!(stock, Hold::Asked | Hold::Held))
             .map(|(&sku_id, _)| Effect::Release { sku_id });
+        let claims = self
+            .claims
+            .iter()
+            .filter(|(_, claim)| matches!(claim, Hold::Asked | Hold::Held))
+            .map(|(claim, _)| Effect::ReleaseClaim { source: claim.source });
         let refund = matches!(self.payment, Paying::Asked | Paying::Completed).then_some(Effect::Refund);
         let cancellations = self
             .shipments
             .iter()
             .filter(|(_, shipment)| matches!(shipment, Shipping::Asked | Shipping::Ready))
             .map(|(&seller_id, _)| Effect::CancelShipment { seller_id });
-        releases.chain(refund).chain(cancellations).collect()
+        releases.chain(claims).chain(refund).chain(cancellations).collect()
     }
 
     fn cancel_once_undone(&mut self, reason: CancelReason) -> Vec<Effect> {
@@ -202,7 +231,22 @@ impl Process {
             return vec![];
         }
         self.phase = Phase::Cancelling(reason);
-        vec![Effect::RestoreCart, Effect::CancelOrder { reason }]
+        self.cancellation(reason)
+    }
+
+    fn cancellation(&self, reason: CancelReason) -> Vec<Effect> {
+        let short_lines = if reason == CancelReason::OutOfStock { self.short_lines.clone() } else { vec![] };
+        vec![Effect::RestoreCart, Effect::CancelOrder { reason, short_lines }]
+    }
+
+    fn commitments(&self) -> Vec<Effect> {
+        let held = |hold: Hold| hold == Hold::Held;
+        let stock = self.stock.iter().filter(|(_, (_, stock))| held(*stock));
+        let claims = self.claims.iter().filter(|(_, claim)| held(*claim));
+        stock
+            .map(|(&sku_id, _)| Effect::Commit { sku_id })
+            .chain(claims.map(|(claim, _)| Effect::CommitClaim { source: claim.source }))
+            .collect()
     }
 
     /// What was decided and has no answer yet: to be done again after a crash. Of what an operator has seen to only the
@@ -216,28 +260,28 @@ impl Process {
     }
 
     fn unanswered(&self) -> Vec<Effect> {
-        let stock_in = |wanted: Stock| self.stock.iter().filter(move |(_, (_, stock))| *stock == wanted);
         match self.phase {
-            Phase::Reserving => [Effect::PlaceOrder]
-                .into_iter()
-                .chain(
-                    stock_in(Stock::Asked)
-                        .map(|(&sku_id, &(quantity, _))| Effect::Reserve { sku_id, quantity }),
-                )
-                .collect(),
+            Phase::Reserving => [Effect::PlaceOrder].into_iter().chain(self.requests()).collect(),
             Phase::Paying => vec![Effect::MarkStockReserved, Effect::RequestPayment],
             Phase::Shipping => [Effect::MarkStockReserved, Effect::MarkPaid]
                 .into_iter()
                 .chain(self.request_shipments())
                 .collect(),
             Phase::Readying => vec![Effect::MarkStockReserved, Effect::MarkPaid, Effect::MarkReadyToShip],
-            Phase::Committing => {
-                stock_in(Stock::Held).map(|(&sku_id, _)| Effect::Commit { sku_id }).collect()
-            }
+            Phase::Committing => self.commitments(),
             Phase::Completing => vec![Effect::CompleteOrder],
             Phase::Compensating(_) => self.compensations(),
-            Phase::Cancelling(reason) => vec![Effect::RestoreCart, Effect::CancelOrder { reason }],
+            Phase::Cancelling(reason) => self.cancellation(reason),
         }
+    }
+
+    /// What is to be reserved, as far as it is not known to be.
+    fn requests(&self) -> impl Iterator<Item = Effect> {
+        let stock = self.stock.iter().filter(|(_, (_, stock))| *stock == Hold::Asked);
+        let claims = self.claims.iter().filter(|(_, claim)| *claim == Hold::Asked);
+        stock
+            .map(|(&sku_id, &(quantity, _))| Effect::Reserve { sku_id, quantity })
+            .chain(claims.map(|(claim, _)| Effect::Claim { claim: claim.clone() }))
     }
 
     /// Whether an operator may say so of what is parked. What only this program can do is not done outside, and money that
@@ -260,15 +304,29 @@ impl Process {
             .map(|(&seller_id, _)| Effect::RequestShipment { seller_id })
     }
 
-    fn all_stock_is(&self, wanted: Stock) -> bool {
+    fn all_is(&self, wanted: Hold) -> bool {
         self.stock.values().all(|(_, stock)| *stock == wanted)
+            && self.claims.iter().all(|(_, claim)| *claim == wanted)
+    }
+
+    /// A reservation that came after its release is rejected as well: of that there was enough.
+    fn note_short(&mut self, sku_id: SkuId, available: u64) {
+        let requested = self.stock.get(&sku_id).map_or(0, |(quantity, _)| *quantity);
+        if available < u64::from(requested) {
+            self.short_lines.push(ShortLine { sku_id, requested, available });
+        }
+    }
+
+    fn claim_becomes(&mut self, source: Source, from: &[Hold], to: Hold) -> Option<()> {
+        let claim = self.claims.iter_mut().find(|(claim, _)| claim.source == source);
+        claim.and_then(|(_, claim)| step(claim, from, to))
     }
 
     fn all_shipments_are_ready(&self) -> bool {
         self.shipments.values().all(|shipment| *shipment == Shipping::Ready)
     }
 
-    fn stock_becomes(&mut self, sku: SkuId, from: &[Stock], to: Stock) -> Option<()> {
+    fn stock_becomes(&mut self, sku: SkuId, from: &[Hold], to: Hold) -> Option<()> {
         self.stock.get_mut(&sku).and_then(|(_, stock)| step(stock, from, to))
     }
 
@@ -422,6 +480,7 @@ fn start(
             .into_iter()
             .map(|(sku_id, quantity)| Reservation { sku_id, quantity })
             .collect(),
+        claims: claims(&checkout.charges),
         sellers,
         deadline,
         correlation_id,
@@ -430,6 +489,18 @@ fn start(
     };
     started.decided = Process::start(&started).outstanding();
     started
+}
+
+fn claims(charges: &Charges) -> Vec<Claim> {
+    let coupons = charges
+        .discounts
+        .iter()
+        .map(|discount| Claim { source: Source::Promotion(discount.promotion_id), amount: None });
+    let credits = charges
+        .credits
+        .iter()
+        .map(|credit| Claim { source: Source::Credit(credit.credit_id), amount: Some(credit.amount) });
+    coupons.chain(credits).collect()
 }
 
 fn settle(process: &Process, outcome: ByHand, reason: &str) -> Result<Vec<CheckoutEvent>, CheckoutError> {

@@ -3,14 +3,16 @@
 use souk_domain::{
     CartId, DomainEvent, OrderId, ShipmentId, SkuId, UnreadableEvent,
     cart::{CartCheckedOut, CartEvent},
+    credit::CreditEvent,
     inventory::InventoryEvent,
     order::OrderEvent,
     payment::PaymentEvent,
+    promotion::PromotionEvent,
     shipment::ShipmentEvent,
 };
 use souk_event_log::{Filter, Recorded};
 
-use super::events::{CheckoutEvent, Fact};
+use super::events::{CheckoutEvent, Fact, Source};
 
 pub(super) enum Routed {
     Start {
@@ -45,6 +47,14 @@ pub(super) fn filter() -> Filter {
         "CheckoutParked",
         "CheckoutResumed",
         "CheckoutSettled",
+        "CouponClaimed",
+        "CouponRejected",
+        "CouponReleased",
+        "CouponRedeemed",
+        "CreditHeld",
+        "CreditHoldRejected",
+        "CreditReleased",
+        "CreditSpent",
     ])
 }
 
@@ -57,6 +67,8 @@ pub(super) fn route(recorded: &Recorded) -> Result<Option<(OrderId, Routed)>, Un
         "shipment" => shipment(id, &read(recorded)?),
         "order" => order(id, &read(recorded)?),
         "checkout" => checkout(id, &read(recorded)?),
+        "promotion" => promotion(id, &read(recorded)?),
+        "credit" => credit(id, &read(recorded)?),
         _ => None,
     };
     Ok(routed)
@@ -140,4 +152,30 @@ fn checkout(id: &str, event: &CheckoutEvent) -> Option<(OrderId, Routed)> {
         CheckoutEvent::CheckoutStarted(_) | CheckoutEvent::CheckoutAdvanced(_) => return None,
     };
     Some((id.parse().ok()?, routed))
+}
+
+fn promotion(id: &str, event: &PromotionEvent) -> Option<(OrderId, Routed)> {
+    let source = Source::Promotion(id.parse().ok()?);
+    let (order, fact) = match event {
+        PromotionEvent::CouponClaimed(event) => (event.order_id, Fact::ClaimHeld { source }),
+        PromotionEvent::CouponRejected(event) => (event.order_id, Fact::ClaimRejected { source }),
+        PromotionEvent::CouponReleased(event) => (event.order_id, Fact::ClaimReleased { source }),
+        PromotionEvent::CouponRedeemed(event) => (event.order_id, Fact::ClaimCommitted { source }),
+        PromotionEvent::PromotionCreated(_) | PromotionEvent::PromotionEnded(_) => return None,
+    };
+    Some((order, Routed::Continue(fact)))
+}
+
+fn credit(id: &str, event: &CreditEvent) -> Option<(OrderId, Routed)> {
+    let source = Source::Credit(id.parse().ok()?);
+    let (order, fact) = match event {
+        CreditEvent::CreditHeld(event) => (event.order_id, Fact::ClaimHeld { source }),
+        CreditEvent::CreditHoldRejected(event) => (event.order_id, Fact::ClaimRejected { source }),
+        CreditEvent::CreditReleased(event) => (event.order_id, Fact::ClaimReleased { source }),
+        CreditEvent::CreditSpent(event) => (event.order_id, Fact::ClaimCommitted { source }),
+        CreditEvent::CreditOpened(_) | CreditEvent::CreditGranted(_) | CreditEvent::CreditReturned(_) => {
+            return None;
+        }
+    };
+    Some((order, Routed::Continue(fact)))
 }

@@ -3,11 +3,13 @@
 //! What to do next is read from the payment's own stream, so that it may be started at any time, twice, and again after
 //! a crash. An unknown outcome is asked about by its key; the gateway decides between a charge and its cancellation.
 
+use std::time::Duration;
+
 use souk_domain::{
     OrderId,
-    payment::{FailureReason, PaymentCommand, PaymentError, PaymentState, PaymentType},
+    payment::{FailureReason, PaymentCommand, PaymentError, PaymentRequested, PaymentState, PaymentType},
 };
-use souk_gateways::{Cancellation, Charge, GatewayError};
+use souk_gateways::{Cancellation, Charge, GatewayError, Purchase};
 use uuid::Uuid;
 
 use super::{events::ByHand, pause};
@@ -16,6 +18,11 @@ use crate::{Context, ExecuteError, Market};
 /// Attempts to give money back, or to learn that none was taken, before an operator has to look. A charge is tried until
 /// the checkout's deadline.
 const REFUND_ATTEMPTS: u32 = 12;
+/// Between two looks whether the buyer has confirmed: doubles from one second on, up to half a minute. A webhook does not
+/// wait for it: what it says is recorded at once, and the next look finds the payment settled.
+fn until_next_look(looks: u32) -> Duration {
+    Duration::from_secs(1 << looks.min(5)).min(Duration::from_secs(30))
+}
 
 /// What stands in the place of a gateway's name for what an operator has done.
 pub(super) const BY_HAND: &str = "byHand";
@@ -34,15 +41,23 @@ pub(super) async fn settle(
     order: OrderId,
     context: &Context,
 ) -> Result<PaymentState, SettlementError> {
-    let mut attempt = 0;
+    let (mut attempt, mut looks) = (0, 0);
     loop {
         let state = seen(market, order).await?;
         let Some(step) = next_step(market, order, &state).await else { return Ok(state) };
         match step {
+            Ok(command @ PaymentCommand::RecordActionRequired { .. }) => {
+                attempt = 0;
+                record(market, order, command, context).await?;
+                tokio::time::sleep(until_next_look(looks)).await;
+                looks += 1;
+            }
             Ok(command) => {
                 attempt = 0;
                 record(market, order, command, context).await?;
             }
+            // Nobody was asked, so it counts for nothing.
+            Err(GatewayError::Resting(rest)) => tokio::time::sleep(rest).await,
             Err(GatewayError::Invalid { .. }) if matches!(state, PaymentState::Pending { .. }) => {
                 let reason = FailureReason::CardDeclined;
                 record(market, order, PaymentCommand::RecordFailure { reason }, context).await?;
@@ -106,27 +121,25 @@ async fn next_step(
     state: &PaymentState,
 ) -> Option<Result<PaymentCommand, GatewayError>> {
     let gateway = &market.payments;
-    let (charge_key, refund_key) = (key(order, "charge"), key(order, "refund"));
+    let refund_key = key(order, WHOLE);
     match state {
         PaymentState::Pending { request, refund_wanted, .. }
-            if request.method.payment_type == PaymentType::Invoice =>
+            if request.method.payment_type == PaymentType::Invoice || request.amount.amount == 0 =>
         {
             Some(Ok(settle_outside(order, *refund_wanted)))
         }
         PaymentState::Pending { request, refund_wanted: false, .. } => {
-            let mut charged = gateway.charge(charge_key, &request.method, request.amount).await;
+            let purchase = purchase(order, request);
+            let mut charged = gateway.charge(&purchase).await;
             if matches!(charged, Err(GatewayError::Unknown(_)))
-                && let Ok(Some(found)) = gateway.find(charge_key).await
+                && let Ok(Some(found)) = gateway.find(&purchase).await
             {
                 charged = Ok(found);
             }
-            Some(charged.map(|charge| match charge {
-                Charge::Charged { charge_id } => PaymentCommand::RecordCharge { charge_id },
-                Charge::Failed(reason) => PaymentCommand::RecordFailure { reason },
-            }))
+            Some(charged.map(learnt))
         }
-        PaymentState::Pending { refund_wanted: true, .. } => {
-            Some(gateway.cancel(charge_key).await.map(|cancellation| match cancellation {
+        PaymentState::Pending { request, refund_wanted: true, .. } => {
+            Some(gateway.cancel(&purchase(order, request)).await.map(|cancellation| match cancellation {
                 Cancellation::Cancelled => PaymentCommand::RecordFailure { reason: FailureReason::Cancelled },
                 Cancellation::AlreadyCharged(charge_id) => PaymentCommand::RecordCharge { charge_id },
             }))
@@ -145,7 +158,7 @@ async fn next_step(
             let refunded = if *charge_id == outside(order) {
                 Ok(outside(order))
             } else {
-                gateway.refund(key(order, &format!("refund/{refund_key}")), charge_id, amount).await
+                gateway.refund(key(order, &part(refund_key)), charge_id, amount).await
             };
             Some(refunded.map(|refund_id| PaymentCommand::RecordPartialRefund { refund_key, refund_id }))
         }
@@ -153,7 +166,21 @@ async fn next_step(
     }
 }
 
-/// An invoice is paid between seller and buyer: there is no gateway to ask.
+fn purchase(order: OrderId, request: &PaymentRequested) -> Purchase {
+    Purchase { key: key(order, "charge"), order, method: request.method.clone(), amount: request.amount }
+}
+
+/// What the gateway says of a charge, as it is recorded.
+pub(super) fn learnt(charge: Charge) -> PaymentCommand {
+    match charge {
+        Charge::Charged { charge_id } => PaymentCommand::RecordCharge { charge_id },
+        Charge::Failed(reason) => PaymentCommand::RecordFailure { reason },
+        Charge::ActionRequired { charge_id } => PaymentCommand::RecordActionRequired { charge_id },
+    }
+}
+
+/// An invoice is paid between seller and buyer, and of what credit has paid in whole nothing is left to pay: there is no
+/// gateway to ask.
 fn settle_outside(order: OrderId, refund_wanted: bool) -> PaymentCommand {
     if refund_wanted {
         PaymentCommand::RecordFailure { reason: FailureReason::Cancelled }
@@ -176,6 +203,7 @@ async fn record(
     let step = match &command {
         PaymentCommand::RecordCharge { .. } => "recordCharge",
         PaymentCommand::RecordFailure { .. } => "recordFailure",
+        PaymentCommand::RecordActionRequired { .. } => "recordActionRequired",
         PaymentCommand::RecordRefund { .. } => "recordRefund",
         PaymentCommand::RecordPartialRefund { refund_key, .. } => &format!("recordRefund/{refund_key}"),
         _ => "request",
@@ -187,6 +215,13 @@ async fn record(
     }
 }
 
-fn key(order: OrderId, step: &str) -> Uuid {
+/// The refund of the whole payment, and that of a part: what their keys are made of.
+pub(super) const WHOLE: &str = "refund";
+
+pub(super) fn part(refund_key: Uuid) -> String {
+    format!("refund/{refund_key}")
+}
+
+pub(super) fn key(order: OrderId, step: &str) -> Uuid {
     Uuid::new_v5(&order.0, format!("payment/{step}").as_bytes())
 }

@@ -9,10 +9,11 @@ mod loaded;
 mod mailbox;
 mod snapshots;
 
-use std::{sync::Arc, time::Instant};
+use std::{num::NonZeroUsize, sync::Arc, time::Instant};
 
+use lru::LruCache;
 use metrics::{Histogram, histogram};
-use moka::{policy::EvictionPolicy, sync::Cache};
+use parking_lot::Mutex;
 use souk_domain::Decider;
 use souk_event_log::{EventLog, Position, ReadError, Revision, StreamName};
 
@@ -95,7 +96,7 @@ pub(crate) struct Shared {
 pub struct Category<D: Decider> {
     shared: Arc<Shared>,
     meters: Meters,
-    mailboxes: Cache<D::Id, Arc<Mailbox<D>>>,
+    mailboxes: Mutex<LruCache<D::Id, Arc<Mailbox<D>>>>,
 }
 
 /// Looked up once, since every command is measured.
@@ -122,10 +123,9 @@ impl Meters {
 
 impl<D: Decider> Category<D> {
     /// Keeps the state of at most `live` streams in memory: the latest, since most streams are busy for a moment and then
-    /// never again. (The cache's default policy would favour the busy ones of an hour ago.)
-    pub(crate) fn new(shared: Arc<Shared>, live: u64) -> Self {
-        let mailboxes = Cache::builder().max_capacity(live).eviction_policy(EvictionPolicy::lru()).build();
-        Self { shared, meters: Meters::of(D::CATEGORY), mailboxes }
+    /// never again.
+    pub(crate) fn new(shared: Arc<Shared>, live: NonZeroUsize) -> Self {
+        Self { shared, meters: Meters::of(D::CATEGORY), mailboxes: Mutex::new(LruCache::new(live)) }
     }
 
     pub fn stream(id: D::Id) -> StreamName {
@@ -133,9 +133,9 @@ impl<D: Decider> Category<D> {
     }
 
     fn mailbox(&self, id: D::Id) -> Arc<Mailbox<D>> {
-        self.mailboxes.get_with(id, || {
-            Arc::new(Mailbox::new(Self::stream(id), Arc::clone(&self.shared), self.meters.batch.clone()))
-        })
+        let make =
+            || Arc::new(Mailbox::new(Self::stream(id), Arc::clone(&self.shared), self.meters.batch.clone()));
+        Arc::clone(self.mailboxes.lock().get_or_insert(id, make))
     }
 
     pub async fn execute(

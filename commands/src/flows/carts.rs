@@ -1,6 +1,9 @@
 //! A buyer's cart: which one is open, what is in it at today's prices, and changing it.
 
-use moka::sync::Cache;
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+use parking_lot::Mutex;
 use souk_domain::{
     AccountId, CartId, ItemId, Money, MoneyError, Sku, SkuId,
     cart::{CartCommand, CartError, CartLine, CartState},
@@ -8,18 +11,20 @@ use souk_domain::{
 };
 use souk_event_log::Revision;
 
-use super::Acknowledged;
+use super::{Acknowledged, checkout::CheckoutFlowError};
 use crate::{
     Context, ExecuteError, Fresh, Market,
     executor::{Freshness, ReadFailure},
 };
 
 /// Which cart of each buyer was open when last seen: a hint that spares a search.
-pub(crate) struct CurrentCarts(Cache<AccountId, u64>);
+pub(crate) struct CurrentCarts(Mutex<LruCache<AccountId, u64>>);
+
+const KNOWN: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 
 impl Default for CurrentCarts {
     fn default() -> Self {
-        Self(Cache::new(100_000))
+        Self(Mutex::new(LruCache::new(KNOWN)))
     }
 }
 
@@ -44,6 +49,8 @@ pub struct CartViewLine {
     pub line_total: Money,
     /// The item was withdrawn since.
     pub withdrawn: bool,
+    /// Of one, if the item says so.
+    pub weight_grams: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -108,12 +115,13 @@ pub async fn set_line(
 }
 
 /// The number, the id and the state of the account's open cart.
-pub(super) async fn open_cart(
+async fn open_cart(
     market: &Market,
     account: AccountId,
     freshness: Freshness,
 ) -> Result<(u64, CartId, Fresh<CartState>), ReadFailure> {
-    let mut number = match market.current_carts.0.get(&account) {
+    let known = market.current_carts.0.lock().get(&account).copied();
+    let mut number = match known {
         Some(number) => number,
         None => latest(market, account).await?,
     };
@@ -121,7 +129,7 @@ pub(super) async fn open_cart(
         let id = CartId::nth(account, number);
         let cart = market.aggregates.carts.look(id, freshness, CartState::clone).await?;
         if cart.value.checked_out.is_none() {
-            market.current_carts.0.insert(account, number);
+            market.current_carts.0.lock().put(account, number);
             return Ok((number, id, cart));
         }
         number += 1;
@@ -148,6 +156,16 @@ async fn latest(market: &Market, account: AccountId) -> Result<u64, ReadFailure>
         }
     }
     Ok(there.max(1))
+}
+
+/// Why a cart cannot be checked out that was never opened, or is somebody else's.
+pub(super) async fn not_there(
+    market: &Market,
+    account: AccountId,
+    cart: CartId,
+) -> Result<CheckoutFlowError, ReadFailure> {
+    let (_, open, _) = open_cart(market, account, Freshness::Confirmed).await?;
+    Ok(if open == cart { CheckoutFlowError::EmptyCart } else { CheckoutFlowError::NoSuchCart })
 }
 
 async fn resolve(market: &Market, request: &LineRequest) -> Result<CartLine, CartFlowError> {
@@ -201,5 +219,7 @@ fn price(listing: &Listing, line: &CartLine) -> Option<Result<CartViewLine, Mone
         unit_price: variant.price,
         line_total,
         withdrawn: listing.withdrawn,
+        weight_grams:
+            listing.details.attributes.get("weightGrams").and_then(|grams| grams.trim().parse().ok()),
     }))
 }

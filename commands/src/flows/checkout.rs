@@ -7,6 +7,8 @@ use souk_domain::{
     AccountId, CartId, DomainEvent, Money, OrderId, Sku,
     cart::{Cart, CartCheckedOut, CartCommand, CartError, CartEvent, CartState},
     order::{OrderCommand, OrderError, OrderEvent, OrderLine, OrderPlaced, OrderStatus, ShipTo},
+    pricing::{Priced, PricingError},
+    promotion::CouponRefusal,
 };
 use souk_event_log::Direction;
 use souk_gateways::{GatewayError, PaymentDetails};
@@ -15,13 +17,11 @@ use uuid::Uuid;
 
 use super::{
     Acknowledged,
-    carts::{self, CartFlowError, CartView},
+    carts::{self, CartFlowError},
     orders,
+    pricing::{self, Extras, GiftCardRefusal},
 };
-use crate::{
-    Category, Context, Done, ExecuteError, Market,
-    executor::{Freshness, ReadFailure},
-};
+use crate::{Category, Context, Done, ExecuteError, Market, executor::ReadFailure};
 
 #[derive(Debug)]
 pub struct CheckoutRequest {
@@ -30,6 +30,7 @@ pub struct CheckoutRequest {
     pub amount: Money,
     pub payment: PaymentDetails,
     pub shipping_address: Address,
+    pub extras: Extras,
 }
 
 /// Sealed as a whole before it goes anywhere; the country also stands beside it in clear.
@@ -65,6 +66,12 @@ pub enum CheckoutFlowError {
     MixedCurrencies,
     #[error("the cart costs {total} now")]
     AmountChanged { total: Money },
+    #[error(transparent)]
+    Coupon(#[from] CouponRefusal),
+    #[error(transparent)]
+    GiftCard(#[from] GiftCardRefusal),
+    #[error(transparent)]
+    Pricing(#[from] PricingError),
     #[error(transparent)]
     Payment(#[from] GatewayError),
     #[error(transparent)]
@@ -104,18 +111,31 @@ pub async fn check_out(
             };
         }
         let Some(revision) = cart.revision.filter(|_| cart.value.account_id == Some(account)) else {
-            let (_, open, _) = carts::open_cart(market, account, Freshness::Confirmed).await?;
-            let own = open == request.cart_id;
-            return Err(if own { CheckoutFlowError::EmptyCart } else { CheckoutFlowError::NoSuchCart });
+            return Err(carts::not_there(market, account, request.cart_id).await?);
         };
         let view = carts::view(market, request.cart_id, cart.revision, &cart.value.lines).await?;
-        let total = agreed_total(&view, request.amount)?;
+        let country = Some(&*request.shipping_address.country);
+        let priced = pricing::price(market, account, &view, country, &request.extras).await;
+        let Priced { charges, total, .. } = match priced.and_then(|priced| agreed(priced, request.amount)) {
+            Ok(priced) => priced,
+            // Perhaps the same checkout came before, and has taken what is missing now: then its order is the answer.
+            Err(_)
+                if carts
+                    .read(request.cart_id, |cart: &CartState| cart.checked_out.is_some())
+                    .await?
+                    .value =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let order_id = OrderId::of_cart(request.cart_id, revision);
         let token_key = Uuid::new_v5(&order_id.0, b"token");
         let payment = market.payments.tokenize(token_key, account, &request.payment).await?;
         let ship_to = seal_address(market, account, &request.shipping_address).await?;
         let lines = view.lines.into_iter().map(order_line).collect();
-        let checkout = CartCheckedOut { order_id, buyer_id: account, lines, total, payment, ship_to };
+        let checkout =
+            CartCheckedOut { order_id, buyer_id: account, lines, total, charges, payment, ship_to };
         let command = CartCommand::CheckOut(checkout.clone());
         match carts.execute_at(request.cart_id, Some(revision), command, context).await {
             Ok(done) => {
@@ -155,15 +175,12 @@ async fn already(market: &Market, order_id: OrderId) -> Result<CheckedOut, ReadF
     Ok(CheckedOut { order_id, status: order.map_or(OrderStatus::Placed, |order| order.status) })
 }
 
-fn agreed_total(view: &CartView, amount: Money) -> Result<Money, CheckoutFlowError> {
-    if let Some(line) = view.lines.iter().find(|line| line.withdrawn) {
-        return Err(CheckoutFlowError::Withdrawn(line.sku.clone()));
+fn agreed(priced: Priced, amount: Money) -> Result<Priced, CheckoutFlowError> {
+    if priced.total == amount {
+        Ok(priced)
+    } else {
+        Err(CheckoutFlowError::AmountChanged { total: priced.total })
     }
-    if view.lines.is_empty() {
-        return Err(CheckoutFlowError::EmptyCart);
-    }
-    let total = view.total.ok_or(CheckoutFlowError::MixedCurrencies)?;
-    if total == amount { Ok(total) } else { Err(CheckoutFlowError::AmountChanged { total }) }
 }
 
 pub async fn seal_address(
@@ -211,7 +228,7 @@ pub(crate) async fn place(
     checkout: CartCheckedOut,
     context: &Context,
 ) -> Result<Done<OrderEvent>, ExecuteError<OrderError>> {
-    let CartCheckedOut { buyer_id, lines, total, payment, ship_to, .. } = checkout;
-    let placed = OrderPlaced { buyer_id, cart_id, lines, total, payment, ship_to };
+    let CartCheckedOut { buyer_id, lines, total, charges, payment, ship_to, .. } = checkout;
+    let placed = OrderPlaced { buyer_id, cart_id, lines, total, charges, payment, ship_to };
     market.aggregates.orders.execute(order, OrderCommand::Place(placed), context).await
 }

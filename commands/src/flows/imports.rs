@@ -7,6 +7,7 @@ use souk_domain::{
     inventory::{InventoryCommand, InventoryError, InventoryState},
     order::{OrderLine, total},
     payment::{PaymentMethod, PaymentType},
+    pricing::Charges,
 };
 use souk_event_log::Revision;
 use souk_vault::VaultError;
@@ -91,7 +92,8 @@ pub async fn invoice(market: &Market, context: &Context, invoice: Invoice) -> Re
     let ship_to = seal_address(market, buyer, &address).await?;
     let payment =
         PaymentMethod { payment_type: PaymentType::Invoice, token: number, brand: None, last_four: None };
-    let checkout = CartCheckedOut { order_id, buyer_id: buyer, lines, total, payment, ship_to };
+    let charges = Charges::default();
+    let checkout = CartCheckedOut { order_id, buyer_id: buyer, lines, total, charges, payment, ship_to };
     carts
         .execute_at(cart_id, Some(revision), CartCommand::CheckOut(checkout), &context.step("checkout"))
         .await?;

@@ -3,11 +3,14 @@
 pub mod accounts;
 pub mod carts;
 pub mod checkout;
+pub mod credits;
 pub mod imports;
 pub mod items;
 pub mod orders;
+pub mod pricing;
 pub mod revision;
 pub mod shipments;
+pub mod synonyms;
 
 use souk_event_log::Position;
 

@@ -1,14 +1,16 @@
 //! What holds whatever went wrong: read from the log alone, by rules of its own, and compared with the gateways' books.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use souk_audit::{Audit, Finding};
 use souk_domain::{
-    AccountId, CartId, DomainEvent, OrderId, SkuId,
+    AccountId, CartId, CreditId, DomainEvent, OrderId, PromotionId, SkuId,
     cart::{CartCheckedOut, CartEvent},
+    credit::CreditEvent,
     inventory::InventoryEvent,
     order::{OrderEvent, OrderPlaced},
     payment::PaymentEvent,
+    promotion::PromotionEvent,
     shipment::ShipmentEvent,
 };
 use souk_event_log::Recorded;
@@ -31,6 +33,25 @@ struct Paid {
     refunded: Vec<i64>,
 }
 
+/// A promotion: who holds it, and who has used it up.
+#[derive(Default)]
+struct Coupons {
+    limit: usize,
+    per_buyer: usize,
+    /// Claimed and redeemed.
+    used: BTreeMap<OrderId, AccountId>,
+    open: BTreeSet<OrderId>,
+    ended: BTreeSet<OrderId>,
+}
+
+/// A gift card or store credit.
+#[derive(Default)]
+struct Purse {
+    balance: i64,
+    open: BTreeMap<OrderId, i64>,
+    ended: BTreeSet<OrderId>,
+}
+
 /// The log, sorted by what it is about.
 #[derive(Default)]
 pub(crate) struct Story {
@@ -44,6 +65,10 @@ pub(crate) struct Story {
     committed: BTreeMap<(OrderId, SkuId), u32>,
     payments: BTreeMap<OrderId, Paid>,
     shipments: BTreeMap<(OrderId, AccountId), Vec<&'static str>>,
+    coupons: BTreeMap<PromotionId, Coupons>,
+    purses: BTreeMap<CreditId, Purse>,
+    redeemed: BTreeSet<(OrderId, PromotionId)>,
+    spent: BTreeMap<(OrderId, CreditId), i64>,
 }
 
 fn read<E: DomainEvent>(recorded: &Recorded) -> E {
@@ -73,6 +98,8 @@ impl Story {
             "order" => self.order(id(event), read(event)),
             "inventory" => self.inventory(id(event), read(event)),
             "payment" => self.payment(id(event), read(event)),
+            "promotion" => self.promotion(id(event), read(event)),
+            "credit" => self.credit(id(event), &read(event)),
             "shipment" => {
                 let souk_domain::ShipmentId { order_id, seller_id } = id(event);
                 let told = read::<ShipmentEvent>(event).event_type();
@@ -97,8 +124,15 @@ impl Story {
         self.orders.entry(order).or_default().push(event.event_type());
         if let OrderEvent::OrderPlaced(placed) = event {
             let agreed = self.checkouts.get(&order);
-            if !agreed.is_some_and(|agreed| agreed.lines == placed.lines && agreed.total == placed.total) {
+            let same = |agreed: &CartCheckedOut| {
+                agreed.lines == placed.lines
+                    && (agreed.total, &agreed.charges) == (placed.total, &placed.charges)
+            };
+            if !agreed.is_some_and(same) {
                 self.wrong(format!("order {order} is not what was checked out"));
+            }
+            if !adds_up(&placed) {
+                self.wrong(format!("order {order} does not add up"));
             }
             self.placed.insert(order, placed);
         }
@@ -155,6 +189,79 @@ impl Story {
         }
     }
 
+    fn promotion(&mut self, promotion: PromotionId, event: PromotionEvent) {
+        let coupons = self.coupons.entry(promotion).or_default();
+        let mut problem = None;
+        match event {
+            PromotionEvent::PromotionCreated(event) => {
+                let limit = |limit: Option<u32>| limit.map_or(usize::MAX, |limit| limit as usize);
+                (coupons.limit, coupons.per_buyer) = (limit(event.limit), limit(event.limit_per_buyer));
+            }
+            PromotionEvent::CouponClaimed(event) => {
+                let known = coupons.ended.contains(&event.order_id);
+                if !coupons.open.insert(event.order_id) || known {
+                    problem = Some(format!("{} claims {promotion} twice", event.order_id));
+                }
+                coupons.used.insert(event.order_id, event.buyer_id);
+                let by_buyer = coupons.used.values().filter(|buyer| **buyer == event.buyer_id).count();
+                if coupons.used.len() > coupons.limit || by_buyer > coupons.per_buyer {
+                    problem = Some(format!("{promotion} is used too often: {:?}", coupons.used));
+                }
+            }
+            PromotionEvent::CouponReleased(event) => {
+                coupons.open.remove(&event.order_id);
+                coupons.used.remove(&event.order_id);
+                coupons.ended.insert(event.order_id);
+            }
+            PromotionEvent::CouponRedeemed(event) => {
+                if !coupons.open.remove(&event.order_id) {
+                    problem = Some(format!("{} redeems {promotion} unclaimed", event.order_id));
+                }
+                coupons.ended.insert(event.order_id);
+                self.redeemed.insert((event.order_id, promotion));
+            }
+            PromotionEvent::CouponRejected(_) | PromotionEvent::PromotionEnded(_) => {}
+        }
+        self.problems.extend(problem);
+    }
+
+    fn credit(&mut self, credit: CreditId, event: &CreditEvent) {
+        let purse = self.purses.entry(credit).or_default();
+        let mut problem = None;
+        match event {
+            CreditEvent::CreditGranted(event) => purse.balance += event.amount.amount,
+            CreditEvent::CreditHeld(event) => {
+                let before = purse.open.insert(event.order_id, event.amount.amount);
+                if before.is_some() || purse.ended.contains(&event.order_id) {
+                    problem = Some(format!("{} holds of {credit} twice", event.order_id));
+                }
+            }
+            CreditEvent::CreditReleased(event) => {
+                let amount = event.amount.map(|amount| amount.amount);
+                if purse.open.remove(&event.order_id) != amount {
+                    problem = Some(format!("{} releases {amount:?} of {credit}", event.order_id));
+                }
+                purse.ended.insert(event.order_id);
+            }
+            CreditEvent::CreditSpent(event) => {
+                let amount = event.amount.amount;
+                if purse.open.remove(&event.order_id) != Some(amount) {
+                    problem = Some(format!("{} spends {amount} of {credit}", event.order_id));
+                }
+                purse.ended.insert(event.order_id);
+                purse.balance -= amount;
+                self.spent.insert((event.order_id, credit), amount);
+            }
+            CreditEvent::CreditReturned(event) => purse.balance += event.amount.amount,
+            CreditEvent::CreditOpened(_) | CreditEvent::CreditHoldRejected(_) => {}
+        }
+        let held: i64 = purse.open.values().sum();
+        if held > purse.balance {
+            problem = Some(format!("of {credit} {held} are held and {} there", purse.balance));
+        }
+        self.problems.extend(problem);
+    }
+
     fn end_of(&self, order: OrderId) -> Option<&'static str> {
         self.orders
             .get(&order)?
@@ -175,6 +282,11 @@ impl Story {
                 self.problems.push(format!("{sku} stays reserved for {:?}", stock.open));
             }
         }
+        let kept = self.coupons.iter().filter(|(_, coupons)| !coupons.open.is_empty());
+        let kept = kept.map(|(id, coupons)| format!("{id} stays claimed by {:?}", coupons.open));
+        let held = self.purses.iter().filter(|(_, purse)| !purse.open.is_empty());
+        let held = held.map(|(id, purse)| format!("{id} stays held by {:?}", purse.open));
+        self.problems.extend(kept.chain(held).collect::<Vec<_>>());
         let (mut completed, mut cancelled, mut earned) = (0, 0, 0);
         for order in self.checkouts.keys().copied().collect::<Vec<_>>() {
             let ended = self.end_of(order);
@@ -187,7 +299,7 @@ impl Story {
             self.problems
                 .extend(problems.map(|problem| format!("order {order} {problem}")).collect::<Vec<_>>());
             match ended {
-                Some("OrderCompleted") => (completed, earned) = (completed + 1, earned + self.total(order)),
+                Some("OrderCompleted") => (completed, earned) = (completed + 1, earned + self.due(order)),
                 _ => cancelled += 1,
             }
         }
@@ -200,8 +312,20 @@ impl Story {
         (self.problems, completed, cancelled)
     }
 
-    fn total(&self, order: OrderId) -> i64 {
-        self.checkouts.get(&order).map_or(0, |checkout| checkout.total.amount)
+    /// What the gateway was to take.
+    fn due(&self, order: OrderId) -> i64 {
+        self.checkouts.get(&order).map_or(0, |checkout| {
+            let credits = checkout.charges.credits.iter().map(|credit| credit.amount.amount);
+            checkout.total.amount - credits.sum::<i64>()
+        })
+    }
+
+    /// The claims that became of an order.
+    fn used(&self, order: OrderId) -> (BTreeSet<PromotionId>, BTreeMap<CreditId, i64>) {
+        let redeemed = self.redeemed.iter().filter(|(of, _)| *of == order).map(|(_, id)| *id);
+        let spent =
+            self.spent.iter().filter(|((of, _), _)| *of == order).map(|((_, id), amount)| (*id, *amount));
+        (redeemed.collect(), spent.collect())
     }
 
     fn of_any(&self, order: OrderId) -> Vec<String> {
@@ -217,18 +341,16 @@ impl Story {
         }
         if let Some(paid) = self.payments.get(&order) {
             let Paid { requested, charged, failed, refunded } = paid;
-            let total = self.total(order);
-            let amounts_hold =
-                [requested, charged, refunded].iter().all(|of| of.iter().all(|of| *of == total));
+            let due = self.due(order);
+            let amounts_hold = [requested, charged, refunded].iter().all(|of| of.iter().all(|of| *of == due));
             if requested.len() > 1
                 || charged.len() > 1
                 || refunded.len() > charged.len()
                 || *failed > 1
                 || !amounts_hold
             {
-                problems.push(format!(
-                    "of {total} asks {requested:?}, takes {charged:?}, gives back {refunded:?}"
-                ));
+                problems
+                    .push(format!("of {due} asks {requested:?}, takes {charged:?}, gives back {refunded:?}"));
             }
         }
         problems
@@ -257,6 +379,13 @@ impl Story {
         {
             problems.push("is completed and not paid for once".to_owned());
         }
+        let charges = &self.checkouts[&order].charges;
+        let coupons = charges.discounts.iter().map(|discount| discount.promotion_id).collect();
+        let credits = charges.credits.iter().map(|credit| (credit.credit_id, credit.amount.amount)).collect();
+        let used = self.used(order);
+        if used != (coupons, credits) {
+            problems.push(format!("is completed, its claims {used:?} of {charges:?}"));
+        }
         problems
     }
 
@@ -267,6 +396,10 @@ impl Story {
         }
         if self.payments.get(&order).is_some_and(|paid| paid.charged.len() != paid.refunded.len()) {
             problems.push("is cancelled, its money kept".to_owned());
+        }
+        let used = self.used(order);
+        if used != Default::default() {
+            problems.push(format!("is cancelled, its claims gone: {used:?}"));
         }
         for ((_, seller), told) in self.shipments.iter().filter(|((of, _), _)| *of == order) {
             if !matches!(told.last(), Some(&("ShipmentRefused" | "ShipmentCancelled"))) {
@@ -286,6 +419,18 @@ fn audited(world: &World) -> Vec<String> {
         format!("audit: {} at {:?}: {}", finding.stream, finding.position, finding.problem)
     };
     audit.findings.kept.into_iter().map(told).collect()
+}
+
+/// Goods less discounts, with shipping and tax, are the total, and credit pays no more than that.
+fn adds_up(placed: &OrderPlaced) -> bool {
+    let charges = &placed.charges;
+    let goods: i64 = placed.lines.iter().map(|line| line.unit_price.amount * i64::from(line.quantity)).sum();
+    let discounts: Vec<i64> = charges.discounts.iter().map(|discount| discount.amount.amount).collect();
+    let credits: Vec<i64> = charges.credits.iter().map(|credit| credit.amount.amount).collect();
+    let [shipping, tax] = [charges.shipping, charges.tax].map(|part| part.map_or(0, |part| part.amount));
+    let total = goods - discounts.iter().sum::<i64>() + shipping + tax;
+    let parts = discounts.iter().chain(&credits).chain([&shipping, &tax]);
+    total == placed.total.amount && credits.iter().sum::<i64>() <= total && parts.min() >= Some(&0)
 }
 
 /// The gateways' books against what completed orders earned.

@@ -52,6 +52,12 @@ const TRIES: u32 = 3;
 /// Virtual time in which everything ends once nothing goes wrong any more.
 const PATIENCE: Duration = Duration::from_hours(3);
 
+const PRICES: &str = r#"{
+    "defaultWeightGrams": 400,
+    "shipping": { "USD": { "GB": { "flat": 50, "freeAbove": 600 }, "*": { "byWeight": { "perKilogram": 70 } } } },
+    "tax": { "GB": 2000 }
+}"#;
+
 /// What a run came to.
 #[derive(Debug, Default)]
 struct Outcome {
@@ -147,7 +153,10 @@ async fn day(world: &Arc<World>, plan: &Plan, memory: &Memory, vault: &Vault) {
 fn server(world: &Arc<World>, vault: &Vault) -> Arc<Market> {
     let line = || Arc::new(Line(Arc::clone(world)));
     let log = Arc::new(Shaky(Arc::clone(world)));
-    Arc::new(Market::new(log, None, vault.clone(), line(), line(), world.clock()))
+    let market = Market::new(log, None, vault.clone(), line(), line(), world.clock());
+    // Every other market charges for shipping, and taxes.
+    let prices = if world.seed.is_multiple_of(2) { PRICES } else { "{}" };
+    Arc::new(market.with_prices(serde_json::from_str(prices).expect("prices")))
 }
 
 /// Somebody looks after checkouts that are parked: tries again, and after a while sees to it by hand.
@@ -294,15 +303,20 @@ fn every_step_may_fail_and_may_happen_twice() {
     let keys = Keys::load();
     let soon = Some(Duration::from_millis(1));
     let plans = [
-        ("completed", "pays", "GB", None, 1),
-        ("declined", DECLINED, "GB", None, 0),
-        ("never paid", SILENT, "GB", None, 0),
-        ("not shipped", "pays", REFUSED, None, 0),
-        ("never booked", "pays", SILENT_COUNTRY, None, 0),
-        ("cancelled", SILENT, "GB", soon, 0),
+        ("completed", "pays", "GB", None, 1, false),
+        ("declined", DECLINED, "GB", None, 0, false),
+        ("never paid", SILENT, "GB", None, 0, false),
+        ("not shipped", "pays", REFUSED, None, 0, false),
+        ("never booked", "pays", SILENT_COUNTRY, None, 0, false),
+        ("cancelled", SILENT, "GB", soon, 0, false),
+        ("completed with a coupon, a gift card and store credit", "pays", "GB", None, 1, true),
+        ("declined with a coupon, a gift card and store credit", DECLINED, "GB", None, 0, true),
     ];
-    for (name, token, country, cancels_after, completed) in plans {
-        let plan = || Plan::of_one(token, country, cancels_after);
+    for (name, token, country, cancels_after, completed, gifts) in plans {
+        let plan = || {
+            let plan = Plan::of_one(token, country, cancels_after);
+            if gifts { plan.with_gifts() } else { plan }
+        };
         let world = World::with(None);
         let outcome = run_in(&world, &plan(), &keys.vault);
         assert_eq!((outcome.problems, outcome.completed), (vec![], completed), "{name}");

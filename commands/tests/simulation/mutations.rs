@@ -30,6 +30,12 @@ pub(crate) enum Mutation {
     LosesWhatItAcknowledged,
     /// The shipment is said to be booked, though the carrier refused.
     ShipsAnyway,
+    /// A coupon is used more often than it may be.
+    CouponLimitNotChecked,
+    /// More is spent of a gift card or store credit than there is.
+    CreditNotChecked,
+    /// An order that is given up keeps its coupon.
+    ClaimNotReleased,
 }
 
 impl Mutation {
@@ -50,6 +56,9 @@ impl Mutation {
         Self::CartSoldTwice,
         Self::LosesWhatItAcknowledged,
         Self::ShipsAnyway,
+        Self::CouponLimitNotChecked,
+        Self::CreditNotChecked,
+        Self::ClaimNotReleased,
     ];
 
     /// What is written in place of the events.
@@ -93,6 +102,9 @@ impl Mutation {
             (Self::ShipsAnyway, "ShipmentRefused") => vec![with(renamed(event, "ShipmentReady"), |data| {
                 *data = serde_json::json!({ "carrier": "none", "bookingId": "none" });
             })],
+            (Self::CouponLimitNotChecked, "CouponRejected") => vec![renamed(event, "CouponClaimed")],
+            (Self::CreditNotChecked, "CreditHoldRejected") => vec![renamed(event, "CreditHeld")],
+            (Self::ClaimNotReleased, "CouponReleased") => vec![renamed(event, "PromotionEnded")],
             _ => vec![event],
         }).collect()
     }

@@ -12,11 +12,17 @@ use souk_commands::{
         carts::{CartFlowError, LineRequest},
         checkout::{Address, CheckoutFlowError, CheckoutRequest},
         items::{Caller, NewItem, StockChange},
+        pricing::Extras,
         revision::{self, ItemPatch},
     },
 };
 use souk_domain::{
-    AccountId, CartId, Currency, ItemId, Money, OrderId, Sku, item::Details, order::OrderError,
+    AccountId, CartId, CreditId, Currency, ItemId, Money, OrderId, PromotionId, Sku,
+    credit::CreditCommand,
+    item::Details,
+    order::OrderError,
+    pricing::{PricingError, TakesOff},
+    promotion::{PromotionCommand, PromotionCreated},
 };
 use souk_gateways::PaymentDetails;
 use tokio::time::sleep;
@@ -30,6 +36,7 @@ use crate::{
 
 pub(crate) const BUYERS: u64 = 4;
 const SELLERS: u64 = 3;
+const COUPON: &str = "SPRING";
 
 pub(crate) fn buyer(n: u64) -> AccountId {
     AccountId(Uuid::from_u128(0xb000 + u128::from(n)))
@@ -42,6 +49,7 @@ fn seller(n: u64) -> AccountId {
 /// Everybody's intentions, drawn before anything happens.
 pub(crate) struct Plan {
     goods: Vec<Good>,
+    campaign: Option<Campaign>,
     visits: Vec<Vec<Visit>>,
     errands: Vec<Errand>,
 }
@@ -51,6 +59,36 @@ struct Good {
     sku: Sku,
     price: i64,
     quantity: u32,
+}
+
+/// What the market gives away, less of it than buyers would like to have.
+#[derive(Clone)]
+struct Campaign {
+    promotion: PromotionCreated,
+    /// On the one gift card whose code everybody knows.
+    card: i64,
+    /// To each buyer.
+    credit: i64,
+}
+
+impl Campaign {
+    fn draw(random: &mut Random) -> Self {
+        let takes_off = match random.within(0..3) {
+            0 => TakesOff::Percentage { basis_points: random.within(1..10_001) as u32 },
+            1 => TakesOff::Amount { amount: usd(random.within(1..300) as i64) },
+            _ => TakesOff::FreeShipping,
+        };
+        let promotion = PromotionCreated {
+            code: COUPON.to_owned(),
+            takes_off,
+            minimum: None,
+            starts_at: None,
+            ends_at: None,
+            limit: Some(random.within(1..4) as u32),
+            limit_per_buyer: random.one_in(2).then_some(1),
+        };
+        Self { promotion, card: random.within(1..1_500) as i64, credit: random.within(1..300) as i64 }
+    }
 }
 
 /// A buyer comes, fills the cart and checks out.
@@ -64,6 +102,8 @@ struct Visit {
     /// Between looking at the cart and checking out.
     hesitates: Duration,
     cancels_after: Option<Duration>,
+    /// Brings what the campaign gives: the coupon, the gift card, the store credit.
+    brings: [bool; 3],
 }
 
 /// A seller sees to the goods.
@@ -90,7 +130,8 @@ impl Plan {
                 quantity: random.within(1..12) as u32,
             })
             .collect();
-        let visits = (0..random.within(1..BUYERS + 1))
+        let campaign = random.one_in(2).then(|| Campaign::draw(&mut random));
+        let visits: Vec<Vec<Visit>> = (0..random.within(1..BUYERS + 1))
             .map(|_| (0..random.within(1..4)).map(|_| Visit::draw(&mut random, goods.len())).collect())
             .collect();
         let errands = (0..random.within(0..4))
@@ -101,7 +142,35 @@ impl Plan {
                 change: random.one_in(2).then(|| random.within(0..12) as i64 - 4),
             })
             .collect();
-        Self { goods, visits, errands }
+        let mut plan = Self { goods, campaign, visits, errands };
+        // Now and then everybody comes at the same moment.
+        if random.one_in(3) {
+            for visit in plan.visits.iter_mut().flatten() {
+                (visit.after, visit.hesitates) = (Duration::ZERO, Duration::ZERO);
+            }
+        }
+        plan
+    }
+
+    /// With all that a campaign gives.
+    pub(crate) fn with_gifts(mut self) -> Self {
+        self.campaign = Some(Campaign {
+            promotion: PromotionCreated {
+                code: COUPON.to_owned(),
+                takes_off: TakesOff::Amount { amount: usd(50) },
+                minimum: None,
+                starts_at: None,
+                ends_at: None,
+                limit: Some(1),
+                limit_per_buyer: Some(1),
+            },
+            card: 100,
+            credit: 60,
+        });
+        for visit in self.visits.iter_mut().flatten() {
+            visit.brings = [true; 3];
+        }
+        self
     }
 
     /// One buyer, one order for goods of two sellers.
@@ -124,8 +193,9 @@ impl Plan {
             twice: false,
             hesitates: Duration::ZERO,
             cancels_after,
+            brings: [false; 3],
         };
-        Self { goods: vec![good(0), good(1)], visits: vec![vec![visit]], errands: vec![] }
+        Self { goods: vec![good(0), good(1)], campaign: None, visits: vec![vec![visit]], errands: vec![] }
     }
 
     fn buyers(&self) -> usize {
@@ -145,6 +215,7 @@ impl Visit {
             twice: random.one_in(4),
             hesitates: random.pause(),
             cancels_after: random.one_in(4).then(|| random.pause()),
+            brings: [random.one_in(2), random.one_in(2), random.one_in(3)],
         }
     }
 }
@@ -153,6 +224,8 @@ impl Visit {
 #[derive(Default)]
 pub(crate) struct Memory {
     opened: Mutex<Vec<ItemId>>,
+    /// How much of the campaign is prepared, and the code of its gift card.
+    given: Mutex<(usize, String)>,
     buyers: Mutex<Vec<Remembered>>,
     errands: Mutex<usize>,
     /// Orders that were acknowledged.
@@ -169,14 +242,15 @@ struct Remembered {
 enum Stage {
     #[default]
     Outside,
-    /// The cart as it was seen, and how often another price was accepted.
-    AtTheTill(CartId, Money, u32),
+    /// The cart as it was seen, how often another price was accepted, and whether codes are worth another try.
+    AtTheTill(CartId, Money, u32, bool),
     Ordered(OrderId),
 }
 
 /// A day at the market, from wherever it was interrupted.
 pub(crate) async fn live(world: &World, plan: &Plan, memory: &Memory, servers: &[Arc<Market>]) {
     open_shop(plan, memory, &servers[0]).await;
+    prepare_campaign(plan, memory, &servers[0]).await;
     memory.buyers.lock().resize(plan.buyers(), Remembered::default());
     let buyers = (0..plan.buyers()).map(|n| Shopper { world, plan, memory, servers, n }.go());
     futures::future::join(join_all(buyers), run_errands(plan, memory, servers)).await;
@@ -207,6 +281,38 @@ async fn open_shop(plan: &Plan, memory: &Memory, server: &Market) {
             match flows::items::list(server, &context("seller", &format!("list/{n}")), new).await {
                 Ok(listed) => memory.opened.lock().push(listed.value.item_id),
                 Err(_) => again().await,
+            }
+        }
+    }
+}
+
+async fn prepare_campaign(plan: &Plan, memory: &Memory, server: &Market) {
+    let Some(campaign) = &plan.campaign else { return };
+    for step in 0..2 + plan.buyers() {
+        while memory.given.lock().0 <= step {
+            let context = context("admin", &format!("campaign/{step}"));
+            let code = match step {
+                0 => {
+                    let promotion = PromotionId::of_code(COUPON);
+                    let command = PromotionCommand::Create(campaign.promotion.clone());
+                    let made = server.aggregates.promotions.execute(promotion, command, &context).await;
+                    made.map(|_| String::new()).map_err(drop)
+                }
+                1 => {
+                    let issued = flows::credits::issue(server, &context, usd(campaign.card), None).await;
+                    issued.map(|issued| issued.value.code).map_err(drop)
+                }
+                _ => {
+                    let owner = buyer(step as u64 - 2);
+                    let (id, amount) = (CreditId::of_account(owner, Currency::USD), usd(campaign.credit));
+                    let command = CreditCommand::Grant { owner, amount, reason: None };
+                    let granted = server.aggregates.credits.execute(id, command, &context).await;
+                    granted.map(|_| memory.given.lock().1.clone()).map_err(drop)
+                }
+            };
+            match code {
+                Ok(code) => *memory.given.lock() = (step + 1, code),
+                Err(()) => again().await,
             }
         }
     }
@@ -248,8 +354,8 @@ impl Shopper<'_> {
             let Some(visit) = self.plan.visits[self.n].get(visits) else { return };
             let next = match stage {
                 Stage::Outside => self.fill_cart(visit, visits).await,
-                Stage::AtTheTill(cart, amount, prices) => {
-                    self.check_out(visit, visits, cart, amount, prices).await
+                Stage::AtTheTill(cart, amount, prices, codes) => {
+                    self.check_out(visit, visits, (cart, amount), prices, codes).await
                 }
                 Stage::Ordered(order) => {
                     self.change_mind(visit, visits, order).await;
@@ -285,25 +391,33 @@ impl Shopper<'_> {
             seen = Some(cart.ok()?.value);
         }
         let seen = seen?;
-        Some(Stage::AtTheTill(seen.cart_id, seen.total?, 0))
+        Some(Stage::AtTheTill(seen.cart_id, seen.total?, 0, self.plan.campaign.is_some()))
     }
 
     async fn check_out(
         &self,
         visit: &Visit,
         number: usize,
-        cart_id: CartId,
-        amount: Money,
+        (cart_id, amount): (CartId, Money),
         prices: u32,
+        codes: bool,
     ) -> Option<Stage> {
         sleep(visit.hesitates).await;
         let context = self.context(number, &format!("checkOut/{prices}"));
+        let card = self.memory.given.lock().1.clone();
+        let brings = visit.brings.map(|brings| brings && codes);
         let click = async |server: usize| {
+            let extras = Extras {
+                coupon_code: brings[0].then(|| COUPON.to_lowercase()),
+                gift_card_code: brings[1].then(|| card.clone()),
+                use_store_credit: brings[2],
+            };
             let request = CheckoutRequest {
                 cart_id,
                 amount,
                 payment: PaymentDetails::Upi { vpa: visit.token.to_owned() },
                 shipping_address: address(visit.country),
+                extras,
             };
             flows::checkout::check_out(self.server(server), &context, buyer(self.n as u64), request).await
         };
@@ -318,8 +432,14 @@ impl Shopper<'_> {
                     next = Some(Stage::Ordered(order));
                 }
                 Err(CheckoutFlowError::AmountChanged { total }) => {
-                    next = next.or(Some(Stage::AtTheTill(cart_id, total, prices + 1)));
+                    next = next.or(Some(Stage::AtTheTill(cart_id, total, prices + 1, codes)));
                 }
+                // Used up by others, or of no use here.
+                Err(
+                    CheckoutFlowError::Coupon(_)
+                    | CheckoutFlowError::GiftCard(_)
+                    | CheckoutFlowError::Pricing(PricingError::NothingToTakeOff),
+                ) => next = next.or(Some(Stage::AtTheTill(cart_id, amount, prices + 1, false))),
                 Err(
                     CheckoutFlowError::Payment(_)
                     | CheckoutFlowError::Cart(CartFlowError::Execute(ExecuteError::Unavailable(_))),

@@ -10,7 +10,10 @@ use souk_domain::{
     AccountId, Money, OrderId,
     payment::{FailureReason, PaymentMethod, PaymentType},
 };
-use souk_gateways::{Booking, Cancellation, Carrier, Charge, GatewayError, PaymentDetails, PaymentGateway};
+use souk_gateways::{
+    Booking, BuyerAction, Cancellation, Carrier, Charge, GatewayError, PaymentDetails, PaymentGateway,
+    Purchase,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -153,8 +156,8 @@ impl PaymentGateway for Line {
         Ok(PaymentMethod { payment_type: PaymentType::Upi, token, brand: None, last_four: None })
     }
 
-    async fn charge(&self, key: Uuid, method: &PaymentMethod, amount: Money) -> Result<Charge, GatewayError> {
-        let (token, amount) = (method.token.clone(), amount.amount);
+    async fn charge(&self, purchase: &Purchase) -> Result<Charge, GatewayError> {
+        let (key, token, amount) = (purchase.key, purchase.method.token.clone(), purchase.amount.amount);
         if self.0.fails(12) {
             // Sent, and nothing was heard of it: it arrives some time.
             let at = self.0.elapsed() + self.0.draw(Random::pause);
@@ -173,19 +176,20 @@ impl PaymentGateway for Line {
         self.call("charge", |books| books.charge(key, &token, amount)).await
     }
 
-    async fn find(&self, key: Uuid) -> Result<Option<Charge>, GatewayError> {
-        self.call("find", |books| books.charges.get(&key).map(|charged| charged.outcome.clone())).await
+    async fn find(&self, purchase: &Purchase) -> Result<Option<Charge>, GatewayError> {
+        self.call("find", |books| books.charges.get(&purchase.key).map(|charged| charged.outcome.clone()))
+            .await
     }
 
-    async fn cancel(&self, key: Uuid) -> Result<Cancellation, GatewayError> {
+    async fn cancel(&self, purchase: &Purchase) -> Result<Cancellation, GatewayError> {
         if self.0.mutation == Some(Mutation::CancelsInWordsOnly) {
             return Ok(Cancellation::Cancelled);
         }
         self.call("cancel", |books| {
             let cancelled = || Charged { outcome: Charge::Failed(FailureReason::Cancelled), amount: 0 };
-            match &books.charges.entry(key).or_insert_with(cancelled).outcome {
+            match &books.charges.entry(purchase.key).or_insert_with(cancelled).outcome {
                 Charge::Charged { charge_id } => Cancellation::AlreadyCharged(charge_id.clone()),
-                Charge::Failed(_) => Cancellation::Cancelled,
+                Charge::Failed(_) | Charge::ActionRequired { .. } => Cancellation::Cancelled,
             }
         })
         .await
@@ -218,6 +222,10 @@ impl PaymentGateway for Line {
             });
         }
         refunded
+    }
+
+    async fn action(&self, _charge_id: &str) -> Result<Option<BuyerAction>, GatewayError> {
+        Ok(None)
     }
 }
 

@@ -15,6 +15,7 @@ use souk_commands::{
         carts::LineRequest,
         checkout::{Address, CheckedOut, CheckoutFlowError, CheckoutRequest},
         items::NewItem,
+        pricing::Extras,
     },
 };
 use souk_domain::{
@@ -171,7 +172,20 @@ impl Shop {
         payment: PaymentDetails,
         country: &str,
     ) -> Result<CheckedOut, CheckoutFlowError> {
-        let request = CheckoutRequest { cart_id, amount, payment, shipping_address: address(country) };
+        self.check_out_with(buyer, (cart_id, amount), payment, country, Extras::default()).await
+    }
+
+    /// With a coupon, a gift card or store credit.
+    pub(crate) async fn check_out_with(
+        &self,
+        buyer: AccountId,
+        (cart_id, amount): (souk_domain::CartId, Money),
+        payment: PaymentDetails,
+        country: &str,
+        extras: Extras,
+    ) -> Result<CheckedOut, CheckoutFlowError> {
+        let shipping_address = address(country);
+        let request = CheckoutRequest { cart_id, amount, payment, shipping_address, extras };
         flows::checkout::check_out(&self.market, &context(), buyer, request).await.map(|done| done.value)
     }
 

@@ -5,6 +5,7 @@
 //! order is dropped when it ends; a few numbers of it stay, for what may still come and for whoever compares the views.
 
 mod checkouts;
+mod claims;
 mod orders;
 mod payments;
 mod shipments;
@@ -18,8 +19,13 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
-use souk_domain::{AccountId, CartId, DomainEvent, OrderId, SkuId, account::AccountEvent, item::ItemEvent};
+use souk_domain::{
+    AccountId, CartId, CreditId, DomainEvent, OrderId, PromotionId, SkuId, account::AccountEvent,
+    item::ItemEvent,
+};
 use souk_event_log::{Position, Recorded};
+
+use claims::{Coupons, Purse};
 
 pub use self::{
     checkouts::Parked,
@@ -75,6 +81,8 @@ pub struct Audit {
     skus: HashMap<SkuId, Stock>,
     orders: HashMap<OrderId, Order>,
     closed_carts: HashSet<CartId>,
+    coupons: HashMap<PromotionId, Coupons>,
+    purses: HashMap<CreditId, Purse>,
     sellers: Sellers,
     last: Option<(Position, DateTime<Utc>)>,
 }
@@ -116,6 +124,8 @@ impl Audit {
             "payment" => self.read(event, |audit, id, told| audit.payment(at, id, &told)),
             "shipment" => self.read(event, |audit, id, told| audit.shipment(at, id, &told)),
             "checkout" => self.checkout(at, event),
+            "promotion" => self.read(event, |audit, id, told| audit.promotion(at, id, &told)),
+            "credit" => self.read(event, |audit, id, told| audit.credit(at, id, &told)),
             "account" => self.read(event, |audit, _: AccountId, told| {
                 audit.accounts += u64::from(matches!(told, AccountEvent::AccountRegistered(_)));
             }),
@@ -198,6 +208,7 @@ impl Audit {
 
     /// The end of the log: what should have ended by now, and sums.
     pub fn finish(&mut self) -> Summary {
+        self.claims_left();
         let now = self.time().unwrap_or_default();
         let mut summary = Summary { skus: self.skus.len() as u64, ..Summary::default() };
         for (id, order) in &self.orders {

@@ -74,12 +74,22 @@ impl Order {
 
 /// What the gateway is to charge.
 fn due(placed: &OrderPlaced) -> Amount {
-    placed.total
+    let credits = placed.charges.credits.iter().map(|credit| credit.amount.amount);
+    Amount { amount: credits.fold(placed.total.amount, i64::saturating_sub), ..placed.total }
 }
 
 /// Whether the total is what its parts come to.
 fn adds_up(placed: &OrderPlaced) -> bool {
-    total(&placed.lines) == Some(Ok(placed.total))
+    let Some(Ok(goods)) = total(&placed.lines) else { return false };
+    let charges = &placed.charges;
+    let discounts: Vec<_> = charges.discounts.iter().map(|discount| discount.amount).collect();
+    let added: Vec<_> = charges.shipping.into_iter().chain(charges.tax).collect();
+    let sum = |parts: &[Amount]| parts.iter().fold(0_i64, |sum, part| sum.saturating_add(part.amount));
+    let parts_hold = discounts.iter().chain(&added).chain([&placed.total]).all(|part| part.amount >= 0);
+    goods.amount.saturating_sub(sum(&discounts)).saturating_add(sum(&added)) == placed.total.amount
+        && goods.currency == placed.total.currency
+        && parts_hold
+        && due(placed).amount >= 0
 }
 
 impl Audit {
@@ -170,7 +180,9 @@ impl Audit {
             live.agreed.take()
         });
         let as_agreed = agreed.is_some_and(|agreed| {
-            agreed.lines == placed.lines && agreed.total == placed.total && agreed.buyer_id == placed.buyer_id
+            agreed.lines == placed.lines
+                && (agreed.total, &agreed.charges) == (placed.total, &placed.charges)
+                && agreed.buyer_id == placed.buyer_id
         });
         if !as_agreed {
             self.wrong(at, "what was ordered is not what was checked out");

@@ -113,7 +113,8 @@ impl Money {
 
     pub(crate) fn of_cancelled(&self) -> Result<(), String> {
         let Self { charged, refunded, .. } = self;
-        if charged == refunded && (self.failed || !self.requested || self.charged > 0) {
+        // Nothing may have been due, and that is recorded, too.
+        if charged == refunded && (self.failed || !self.requested || self.charge_id.is_some()) {
             return Ok(());
         }
         Err(format!(

@@ -7,6 +7,7 @@ use crate::{
     AccountId, CartId, Decider, ItemId, Money, OrderId, Sku, SkuId, domain_events,
     order::{OrderLine, ShipTo, total},
     payment::PaymentMethod,
+    pricing::Charges,
 };
 
 /// Lines in one cart at most.
@@ -20,7 +21,7 @@ domain_events! {
         LineAdded = 1,
         LineQuantityChanged = 1,
         LineRemoved = 1,
-        CartCheckedOut = 1,
+        CartCheckedOut = 2,
     }
 }
 
@@ -70,6 +71,9 @@ pub struct CartCheckedOut {
     pub buyer_id: AccountId,
     pub lines: Vec<OrderLine>,
     pub total: Money,
+    /// None of version 1.
+    #[serde(flatten)]
+    pub charges: Charges,
     pub payment: PaymentMethod,
     pub ship_to: ShipTo,
 }
@@ -85,6 +89,7 @@ pub struct CartState {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "every cart is checked out in the end: no box for that")]
 pub enum CartCommand {
     /// Sets quantities, which are absolute; 0 takes the line out. Of two for the same SKU the last one counts. Opens
     /// the cart if need be.
@@ -114,7 +119,7 @@ pub enum CartError {
     TooManyLines,
     #[error("a line holds {MAX_QUANTITY} units at most")]
     TooMany,
-    #[error("the lines do not add up to the total")]
+    #[error("the parts do not add up to the total")]
     WrongTotal,
 }
 
@@ -218,8 +223,9 @@ fn check_out(state: &CartState, checkout: &CartCheckedOut) -> Result<Vec<CartEve
     if !same || state.account_id != Some(checkout.buyer_id) {
         return Err(CartError::Changed);
     }
-    match total(&checkout.lines) {
-        Some(Ok(sum)) if sum == checkout.total => Ok(vec![checkout.clone().into()]),
+    let goods = total(&checkout.lines).and_then(Result::ok);
+    match goods.and_then(|goods| checkout.charges.total(goods)) {
+        Some(sum) if sum == checkout.total => Ok(vec![checkout.clone().into()]),
         _ => Err(CartError::WrongTotal),
     }
 }

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::Currency;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -42,6 +44,42 @@ id!(
     /// What is kept in stock: derived from the seller and the seller's own text, so that two sellers may use the same text.
     SkuId
 );
+id!(
+    /// Derived from the code that buyers type, whatever its case.
+    PromotionId
+);
+id!(
+    /// A gift card or somebody's store credit: derived from the card's code, or from the account and the currency.
+    CreditId
+);
+
+impl PromotionId {
+    pub fn of_code(code: &str) -> Self {
+        Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("promotion/{}", code.to_uppercase()).as_bytes()))
+    }
+}
+
+impl CreditId {
+    /// Codes are typed by people: case, spaces and hyphens do not count.
+    pub fn of_gift_card(code: &str) -> Self {
+        let code: String = code.chars().filter(char::is_ascii_alphanumeric).collect();
+        Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("gift card/{}", code.to_uppercase()).as_bytes()))
+    }
+
+    /// What the market owes an account in one currency.
+    pub fn of_account(account: AccountId, currency: Currency) -> Self {
+        Self(Uuid::new_v5(&account.0, format!("credit/{currency}").as_bytes()))
+    }
+}
+
+id!(
+    /// There is one list of synonyms.
+    SynonymsId
+);
+
+impl SynonymsId {
+    pub const SHOP: Self = Self(Uuid::nil());
+}
 
 impl CartId {
     /// The n-th cart of an account; the first has n = 1.

@@ -3,12 +3,13 @@
 //!
 //! Reservations do not expire here: the checkout's deadline releases them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountId, Decider, ItemId, OrderId, Sku, SkuId, domain_events};
+pub use crate::endings::Ending;
+use crate::{AccountId, Decider, ItemId, OrderId, Sku, SkuId, domain_events, endings::Endings};
 
 /// Units of one SKU at most: any sum of them is exact in JSON and in every view.
 pub const MAX_ON_HAND: u64 = 1_000_000_000_000;
@@ -76,15 +77,6 @@ pub struct StockAdjusted {
     pub reason: Option<String>,
 }
 
-/// How a reservation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Ending {
-    Rejected,
-    Released,
-    Committed,
-}
-
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct InventoryState {
@@ -92,7 +84,7 @@ pub struct InventoryState {
     pub on_hand: u64,
     pub reserved: u64,
     open: BTreeMap<OrderId, u32>,
-    ended: Ended,
+    ended: Endings,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,7 +105,7 @@ impl InventoryState {
     }
 
     pub fn ending(&self, order: OrderId) -> Option<Ending> {
-        self.ended.by_order.get(&order).copied()
+        self.ended.of(order)
     }
 
     fn close(&mut self, order: OrderId, ending: Ending) -> u64 {
@@ -121,45 +113,6 @@ impl InventoryState {
         self.reserved = self.reserved.saturating_sub(quantity);
         self.ended.remember(order, ending);
         quantity
-    }
-}
-
-/// The latest endings, so that a late or repeated command finds how its reservation ended. Commands are repeated
-/// within moments of each other; 10,000 endings are many times what a hot SKU sees in that time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "VecDeque<(OrderId, Ending)>", into = "VecDeque<(OrderId, Ending)>")]
-struct Ended {
-    by_order: BTreeMap<OrderId, Ending>,
-    oldest_first: VecDeque<OrderId>,
-}
-
-const ENDINGS_KEPT: usize = 10_000;
-
-impl Ended {
-    fn remember(&mut self, order: OrderId, ending: Ending) {
-        if self.by_order.insert(order, ending).is_none() {
-            self.oldest_first.push_back(order);
-        }
-        if self.oldest_first.len() > ENDINGS_KEPT
-            && let Some(oldest) = self.oldest_first.pop_front()
-        {
-            self.by_order.remove(&oldest);
-        }
-    }
-}
-
-impl From<VecDeque<(OrderId, Ending)>> for Ended {
-    fn from(pairs: VecDeque<(OrderId, Ending)>) -> Self {
-        Self {
-            oldest_first: pairs.iter().map(|(order, _)| *order).collect(),
-            by_order: pairs.into_iter().collect(),
-        }
-    }
-}
-
-impl From<Ended> for VecDeque<(OrderId, Ending)> {
-    fn from(ended: Ended) -> Self {
-        ended.oldest_first.iter().filter_map(|order| Some((*order, *ended.by_order.get(order)?))).collect()
     }
 }
 

@@ -4,23 +4,31 @@
 //! share; whoever runs it brings the time and the ids.
 
 mod decider;
+mod endings;
 mod ids;
 mod money;
 mod personal;
 
 pub mod account;
 pub mod cart;
+pub mod credit;
 pub mod inventory;
 pub mod item;
 pub mod order;
 pub mod payment;
+pub mod pricing;
+pub mod promotion;
 pub mod shipment;
 #[doc(hidden)]
 pub mod stored;
+pub mod synonyms;
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use decider::{Decider, DomainEvent, UnreadableEvent};
-pub use ids::{AccountId, CartId, ItemId, OrderId, ShipmentId, Sku, SkuError, SkuId};
+pub use endings::Ending;
+pub use ids::{
+    AccountId, CartId, CreditId, ItemId, OrderId, PromotionId, ShipmentId, Sku, SkuError, SkuId, SynonymsId,
+};
 pub use money::{Currency, Money, MoneyError};
 pub use personal::Sealed;

@@ -86,6 +86,12 @@ impl Money {
         Ok(Self { amount, ..self })
     }
 
+    /// The same currency, another amount.
+    #[must_use]
+    pub const fn with(self, amount: i64) -> Self {
+        Self { amount, ..self }
+    }
+
     pub fn times(self, quantity: u32) -> Result<Self, MoneyError> {
         let amount = self.amount.checked_mul(i64::from(quantity)).ok_or(MoneyError::Overflow)?;
         Ok(Self { amount, ..self })

@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AccountId, CartId, Decider, ItemId, Money, MoneyError, OrderId, Sealed, Sku, SkuId, domain_events,
-    payment::PaymentMethod,
+    payment::PaymentMethod, pricing::Charges,
 };
 
 domain_events! {
     pub enum OrderEvent {
-        OrderPlaced = 1,
+        OrderPlaced = 2,
         OrderStockReserved = 1,
         OrderPaid = 1,
         OrderReadyToShip = 1,
         OrderCompleted = 1,
         CancellationRequested = 1,
-        OrderCancelled = 1,
+        OrderCancelled = 2,
     }
 }
 
@@ -55,8 +55,18 @@ pub struct OrderPlaced {
     pub cart_id: CartId,
     pub lines: Vec<OrderLine>,
     pub total: Money,
+    /// None of the orders of version 1: their total is that of the lines.
+    #[serde(flatten)]
+    pub charges: Charges,
     pub payment: PaymentMethod,
     pub ship_to: ShipTo,
+}
+
+impl OrderPlaced {
+    /// What the gateway is asked for.
+    pub fn due(&self) -> Money {
+        self.charges.due(self.total)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +89,24 @@ pub struct CancellationRequested {}
 #[serde(rename_all = "camelCase")]
 pub struct OrderCancelled {
     pub reason: CancelReason,
+    /// What there was too little of.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub short_lines: Vec<ShortLine>,
+}
+
+impl From<CancelReason> for OrderCancelled {
+    fn from(reason: CancelReason) -> Self {
+        Self { reason, short_lines: vec![] }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShortLine {
+    pub sku_id: SkuId,
+    /// By all lines of that SKU.
+    pub requested: u32,
+    pub available: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +117,10 @@ pub enum CancelReason {
     ShippingUnavailable,
     BuyerRequest,
     Timeout,
+    /// The coupon was used up by others in the meantime.
+    PromotionExhausted,
+    /// The gift card or store credit was spent in the meantime.
+    CreditExhausted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +150,8 @@ pub struct Order {
     pub placed: OrderPlaced,
     pub status: OrderStatus,
     pub reason: Option<CancelReason>,
+    #[serde(default)]
+    pub short_lines: Vec<ShortLine>,
 }
 
 #[derive(Clone, Debug)]
@@ -132,7 +166,7 @@ pub enum OrderCommand {
     MarkReadyToShip,
     Complete,
     RequestCancellation,
-    Cancel(CancelReason),
+    Cancel(OrderCancelled),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -158,10 +192,16 @@ impl Decider for Orders {
     type Error = OrderError;
 
     const CATEGORY: &'static str = "order";
+    const STATE_VERSION: u32 = 2;
 
     fn evolve(state: OrderState, event: &OrderEvent) -> OrderState {
         if let OrderEvent::OrderPlaced(placed) = event {
-            return Some(Order { placed: placed.clone(), status: OrderStatus::Placed, reason: None });
+            return Some(Order {
+                placed: placed.clone(),
+                status: OrderStatus::Placed,
+                reason: None,
+                short_lines: vec![],
+            });
         }
         let mut order = state?;
         match event {
@@ -174,6 +214,7 @@ impl Decider for Orders {
             OrderEvent::OrderCancelled(event) => {
                 order.status = OrderStatus::Cancelled;
                 order.reason = Some(event.reason);
+                order.short_lines.clone_from(&event.short_lines);
             }
         }
         Some(order)
@@ -203,10 +244,10 @@ impl Decider for Orders {
                 Status::Cancelling | Status::Cancelled => Ok(vec![]),
                 Status::ReadyToShip | Status::Completed => Err(OrderError::TooLateToCancel),
             },
-            OrderCommand::Cancel(reason) => match status {
+            OrderCommand::Cancel(cancelled) => match status {
                 Status::ReadyToShip | Status::Completed => Err(OrderError::TooLateToCancel),
                 Status::Cancelled => Ok(vec![]),
-                _ => Ok(vec![OrderCancelled { reason: *reason }.into()]),
+                _ => Ok(vec![cancelled.clone().into()]),
             },
         }
     }

@@ -6,11 +6,14 @@ use souk_domain::{
     Decider,
     account::Account,
     cart::Cart,
+    credit::Credit,
     inventory::Inventory,
     item::Item,
     order::Orders,
     payment::Payment,
+    promotion::Promotion,
     shipment::Shipment,
+    synonyms::Synonyms,
     testing::{catalogue, examples, golden},
 };
 
@@ -27,6 +30,9 @@ fn the_event_catalogue_tells_what_the_code_writes() {
     catalogue::check::<Payment>(&page, &examples::payment());
     catalogue::check::<Shipment>(&page, &examples::shipment());
     catalogue::check::<Account>(&page, &examples::account());
+    catalogue::check::<Synonyms>(&page, &examples::synonyms());
+    catalogue::check::<Promotion>(&page, &examples::promotion());
+    catalogue::check::<Credit>(&page, &examples::credit());
 
     let known = [
         Item::CATEGORY,
@@ -36,6 +42,9 @@ fn the_event_catalogue_tells_what_the_code_writes() {
         Payment::CATEGORY,
         Shipment::CATEGORY,
         Account::CATEGORY,
+        Synonyms::CATEGORY,
+        Promotion::CATEGORY,
+        Credit::CATEGORY,
     ];
     for category in catalogue::parse(&page).keys().map(String::as_str) {
         assert!(

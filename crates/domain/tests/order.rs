@@ -83,7 +83,7 @@ fn an_order_that_is_being_cancelled_goes_no_further() {
 #[test]
 fn the_first_reason_stays() {
     let order = at(OrderStatus::Placed).when(CANCEL).then([cancelled()]);
-    let order = order.when(OrderCommand::Cancel(CancelReason::Timeout)).then_nothing();
+    let order = order.when(OrderCommand::Cancel(CancelReason::Timeout.into())).then_nothing();
     let order = order.state().as_ref().unwrap();
     assert_eq!((order.status, order.reason), (OrderStatus::Cancelled, Some(CancelReason::OutOfStock)));
     assert!(order.status.is_final() && !OrderStatus::Cancelling.is_final());
@@ -100,10 +100,11 @@ fn lines_add_up_in_one_currency() {
     assert_eq!(total(&[order_line("red", 2, i64::MAX)]), Some(Err(MoneyError::Overflow)));
 }
 
-const CANCEL: OrderCommand = OrderCommand::Cancel(CancelReason::OutOfStock);
+const CANCEL: OrderCommand =
+    OrderCommand::Cancel(OrderCancelled { reason: CancelReason::OutOfStock, short_lines: vec![] });
 
 fn cancelled() -> OrderEvent {
-    OrderCancelled { reason: CancelReason::OutOfStock }.into()
+    OrderCancelled::from(CancelReason::OutOfStock).into()
 }
 
 /// An order that got this far.

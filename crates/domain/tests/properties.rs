@@ -326,8 +326,8 @@ fn order_command() -> impl Strategy<Value = OrderCommand> {
         ]),
         1 => select(vec![
             OrderCommand::RequestCancellation,
-            OrderCommand::Cancel(CancelReason::BuyerRequest),
-            OrderCommand::Cancel(CancelReason::Timeout),
+            OrderCommand::Cancel(CancelReason::BuyerRequest.into()),
+            OrderCommand::Cancel(CancelReason::Timeout.into()),
         ]),
     ]
 }

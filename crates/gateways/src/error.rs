@@ -1,5 +1,7 @@
 //! What can go wrong at a gateway, sorted by what the caller may do next.
 
+use std::time::Duration;
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GatewayError {
     /// What was asked for can't be done, now or later. `field` is a name of the HTTP contract where the buyer's own
@@ -9,6 +11,9 @@ pub enum GatewayError {
     /// Nothing happened: try again.
     #[error("the gateway is not available: {0}")]
     Unavailable(String),
+    /// Nothing happened, as nobody was asked: the gateway failed too often and is left alone for so long.
+    #[error("the gateway failed too often and is left alone for {} ms", .0.as_millis())]
+    Resting(Duration),
     /// It may have happened: ask by key, or send the same key again.
     #[error("the gateway's answer is not known: {0}")]
     Unknown(String),

@@ -8,7 +8,8 @@ use souk_domain::{AccountId, Money, payment::PaymentMethod};
 use uuid::Uuid;
 
 use crate::{
-    Booking, Cancellation, Carrier, Charge, GatewayError, Mail, Mailer, PaymentDetails, PaymentGateway,
+    Booking, BuyerAction, Cancellation, Carrier, Charge, GatewayError, Mail, Mailer, PaymentDetails,
+    PaymentGateway, Purchase,
 };
 
 const SECONDS: &str = "souk_gateway_seconds";
@@ -38,7 +39,7 @@ impl<G> Measured<G> {
             Ok(value) if refused(value) => "refused",
             Ok(_) => "ok",
             Err(GatewayError::Invalid { .. }) => "invalid",
-            Err(GatewayError::Unavailable(_)) => "unavailable",
+            Err(GatewayError::Unavailable(_) | GatewayError::Resting(_)) => "unavailable",
             Err(GatewayError::Unknown(_)) => "unknown",
         };
         metrics::histogram!(SECONDS, "gateway" => self.gateway, "step" => step, "outcome" => outcome)
@@ -58,22 +59,26 @@ impl<G: PaymentGateway> PaymentGateway for Measured<G> {
         self.measure("tokenize", self.inner.tokenize(key, buyer, details), |_| false).await
     }
 
-    async fn charge(&self, key: Uuid, method: &PaymentMethod, amount: Money) -> Result<Charge, GatewayError> {
+    async fn charge(&self, purchase: &Purchase) -> Result<Charge, GatewayError> {
         let refused = |charge: &Charge| matches!(charge, Charge::Failed(_));
-        self.measure("charge", self.inner.charge(key, method, amount), refused).await
+        self.measure("charge", self.inner.charge(purchase), refused).await
     }
 
-    async fn find(&self, key: Uuid) -> Result<Option<Charge>, GatewayError> {
-        self.measure("find", self.inner.find(key), |_| false).await
+    async fn find(&self, purchase: &Purchase) -> Result<Option<Charge>, GatewayError> {
+        self.measure("find", self.inner.find(purchase), |_| false).await
     }
 
-    async fn cancel(&self, key: Uuid) -> Result<Cancellation, GatewayError> {
+    async fn cancel(&self, purchase: &Purchase) -> Result<Cancellation, GatewayError> {
         let refused = |answer: &Cancellation| matches!(answer, Cancellation::AlreadyCharged(_));
-        self.measure("cancel", self.inner.cancel(key), refused).await
+        self.measure("cancel", self.inner.cancel(purchase), refused).await
     }
 
     async fn refund(&self, key: Uuid, charge_id: &str, amount: Money) -> Result<String, GatewayError> {
         self.measure("refund", self.inner.refund(key, charge_id, amount), |_| false).await
+    }
+
+    async fn action(&self, charge_id: &str) -> Result<Option<BuyerAction>, GatewayError> {
+        self.measure("action", self.inner.action(charge_id), |_| false).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
-/// A card number or its check code. There is no `Serialize` and no `Display`, on purpose.
+/// A card number, its check code, or the code of a gift card. There is no `Serialize` and no `Display`, on purpose.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 

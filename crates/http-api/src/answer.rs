@@ -30,6 +30,7 @@ pub(crate) mod view {
     pub(crate) const SELLER_ORDERS: &str = "seller_orders";
     pub(crate) const ACCOUNTS: &str = "accounts";
     pub(crate) const CHECKOUTS: &str = "checkouts";
+    pub(crate) const PROMOTIONS: &str = "promotions";
     pub(crate) const SEARCH: &str = souk_projections::search::SearchProjector::NAME;
 }
 

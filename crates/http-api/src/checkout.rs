@@ -14,6 +14,7 @@ use souk_commands::{
     flows::{
         checkout::{self, Address, CheckedOut, CheckoutRequest},
         orders,
+        pricing::Extras,
     },
 };
 use souk_domain::order::{CancelReason, OrderStatus};
@@ -27,6 +28,7 @@ use crate::{
     answer::acknowledged,
     auth::Buyer,
     extract::{Body, CommandHead, Prefer},
+    orders::ShortLineBody,
     problem::{Problem, ProblemBody},
     validation::{self, MoneyBody, Validation, line},
 };
@@ -36,16 +38,35 @@ use crate::{
 pub(crate) struct NewCheckout {
     #[schema(value_type = Uuid)]
     cart_id: Option<String>,
-    /// What you believe the cart costs.
+    /// What you believe it costs: the `total` of a quote, which is the cart's where nothing is added or taken off.
     #[schema(value_type = MoneyBody)]
     amount: Option<MoneyBody>,
     #[schema(value_type = PaymentInfo)]
     payment_info: Option<PaymentInfo>,
     #[schema(value_type = AddressBody)]
     shipping_address: Option<AddressBody>,
+    coupon_code: Option<String>,
+    #[schema(value_type = Option<String>)]
+    gift_card_code: Option<Secret>,
+    use_store_credit: Option<bool>,
 }
 
-/// Of a card `cardNo`, `expiry` and `cvc`; of UPI `vpa`; a wallet needs nothing more.
+/// What else a buyer may bring.
+pub(crate) fn extras(
+    check: &mut Validation,
+    coupon_code: Option<String>,
+    gift_card_code: Option<Secret>,
+    use_store_credit: Option<bool>,
+) -> Extras {
+    let code = |code: Secret| line(1..=64)(code.expose().to_owned());
+    Extras {
+        coupon_code: check.optional("couponCode", coupon_code, line(1..=64)),
+        gift_card_code: check.optional("giftCardCode", gift_card_code, code),
+        use_store_credit: use_store_credit.unwrap_or_default(),
+    }
+}
+
+/// Of a card `cardNo`, `expiry` and `cvc`, or the `token` that the buyer's browser got for it from the gateway; of UPI `vpa`; a wallet needs nothing more.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PaymentInfo {
@@ -60,6 +81,9 @@ pub(crate) struct PaymentInfo {
     #[schema(value_type = Option<String>, example = "123")]
     cvc: Option<Secret>,
     vpa: Option<String>,
+    /// Instead of `cardNo`, `expiry` and `cvc`.
+    #[schema(example = "pm_card_visa")]
+    token: Option<String>,
 }
 
 #[derive(Clone, Deserialize, Serialize, ToSchema)]
@@ -85,15 +109,17 @@ impl NewCheckout {
     fn parse(self) -> Result<CheckoutRequest, Problem> {
         let mut check = Validation::default();
         let cart_id = check.required("cartId", self.cart_id, validation::id);
-        let amount =
-            check.present("amount", self.amount).and_then(|amount| check.money("amount", Some(amount)));
+        let amount = check
+            .present("amount", self.amount)
+            .and_then(|amount| check.money_or_none("amount", Some(amount)));
         let payment = check.present("paymentInfo", self.payment_info).and_then(|info| info.parse(&mut check));
         let shipping_address = check
             .present("shippingAddress", self.shipping_address)
             .and_then(|address| address.parse(&mut check));
+        let extras = extras(&mut check, self.coupon_code, self.gift_card_code, self.use_store_credit);
         match (cart_id, amount, payment, shipping_address, check.is_clean()) {
             (Some(cart_id), Some(amount), Some(payment), Some(shipping_address), true) => {
-                Ok(CheckoutRequest { cart_id, amount, payment, shipping_address })
+                Ok(CheckoutRequest { cart_id, amount, payment, shipping_address, extras })
             }
             _ => Err(check.into()),
         }
@@ -107,6 +133,14 @@ impl PaymentInfo {
             if secret.expose().is_empty() { Err("This must not be empty.") } else { Ok(secret) }
         };
         match self.payment_type.as_deref() {
+            Some("card") if self.token.is_some() => {
+                let doubled = self.card_no.is_some() || self.expiry.is_some() || self.cvc.is_some();
+                if doubled {
+                    check.fail("paymentInfo.token", "Send the token, or the card's details.");
+                }
+                let token = check.required("paymentInfo.token", self.token, line(1..=255))?;
+                (!doubled).then_some(PaymentDetails::CardToken { token })
+            }
             Some("card") => {
                 let card_no = check.required("paymentInfo.cardNo", self.card_no, given);
                 let expiry = check.required("paymentInfo.expiry", self.expiry, line(1..=10));
@@ -157,6 +191,9 @@ pub(crate) struct OrderAccepted {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     reason: Option<CancelReason>,
+    /// Of an order that lacked stock.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    short_lines: Vec<ShortLineBody>,
 }
 
 /// Check out.
@@ -166,7 +203,7 @@ pub(crate) struct OrderAccepted {
     responses((status = 202, description = "The order is placed.", body = OrderAccepted),
         (status = 200, description = "With `Prefer: wait`: the checkout has ended.", body = OrderAccepted),
         (status = 404, description = "No such cart.", body = ProblemBody),
-        (status = 409, description = "`amount` is not what the cart costs: `total` is.", body = ProblemBody),
+        (status = 409, description = "`amount` is not what it costs: `total` is.", body = ProblemBody),
         (status = 422, body = ProblemBody)))]
 pub(crate) async fn check_out(
     Buyer(buyer): Buyer,
@@ -198,7 +235,12 @@ pub(crate) async fn check_out(
 
 impl OrderAccepted {
     pub(crate) fn of(checked_out: CheckedOut) -> Self {
-        Self { order_id: checked_out.order_id.0, status: checked_out.status, reason: None }
+        Self {
+            order_id: checked_out.order_id.0,
+            status: checked_out.status,
+            reason: None,
+            short_lines: vec![],
+        }
     }
 }
 
@@ -228,7 +270,9 @@ async fn standing(api: &Api, accepted: CheckedOut) -> (OrderAccepted, Option<Pos
     else {
         return (OrderAccepted::of(accepted), None);
     };
-    (OrderAccepted { order_id: accepted.order_id.0, status: order.status, reason: order.reason }, position)
+    let short_lines = ShortLineBody::of(&order.short_lines, &order.placed.lines);
+    let order_id = accepted.order_id.0;
+    (OrderAccepted { order_id, status: order.status, reason: order.reason, short_lines }, position)
 }
 
 pub(crate) fn header_value(text: &str) -> Result<HeaderValue, Problem> {
@@ -269,6 +313,23 @@ mod tests {
     }
 
     #[test]
+    fn coupons_and_credit_are_read_and_an_amount_may_be_nothing() {
+        let mut free = body();
+        free["amount"]["amount"] = json!(0);
+        free["couponCode"] = json!("SPRING");
+        free["giftCardCode"] = json!("ABCD-EFGH");
+        free["useStoreCredit"] = json!(true);
+        let request = parse(free.clone()).unwrap();
+        assert_eq!(request.extras.coupon_code.as_deref(), Some("SPRING"));
+        assert_eq!(request.extras.gift_card_code.as_deref(), Some("ABCD-EFGH"));
+        assert!(request.extras.use_store_credit);
+        assert!(!format!("{request:?}").contains("ABCD"));
+        free["amount"]["amount"] = json!(-1);
+        free["couponCode"] = json!("");
+        assert_eq!(fields(free), ["amount.amount", "couponCode"]);
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         assert_eq!(fields(json!({})), ["cartId", "amount", "paymentInfo", "shippingAddress"]);
         let mut hollow = body();
@@ -287,6 +348,15 @@ mod tests {
                 "shippingAddress.country",
             ]
         );
+    }
+
+    #[test]
+    fn a_token_stands_for_the_card() {
+        let mut paid = body();
+        paid["paymentInfo"] = json!({ "paymentType": "card", "token": "pm_1" });
+        assert!(matches!(parse(paid.clone()).unwrap().payment, PaymentDetails::CardToken { .. }));
+        paid["paymentInfo"]["cvc"] = json!("123");
+        assert_eq!(fields(paid), ["paymentInfo.token"]);
     }
 
     #[test]

@@ -6,13 +6,13 @@ use souk_commands::{
     checkout::CheckoutError,
     executor::ReadFailure,
     flows::{
-        accounts::RegisterError, carts::CartFlowError, checkout::CheckoutFlowError, items::ItemFlowError,
-        shipments::DispatchError,
+        accounts::RegisterError, carts::CartFlowError, checkout::CheckoutFlowError, credits::GrantError,
+        items::ItemFlowError, shipments::DispatchError,
     },
 };
 use souk_domain::{
-    account::AccountError, cart::CartError, inventory::InventoryError, item::ItemError, order::OrderError,
-    shipment::ShipmentError,
+    account::AccountError, cart::CartError, credit::CreditError, inventory::InventoryError, item::ItemError,
+    order::OrderError, promotion::PromotionError, shipment::ShipmentError, synonyms::SynonymsError,
 };
 use souk_event_log::ReadError;
 use souk_gateways::GatewayError;
@@ -152,6 +152,14 @@ impl From<RegisterError> for Problem {
     }
 }
 
+impl From<SynonymsError> for Problem {
+    fn from(error: SynonymsError) -> Self {
+        match error {
+            SynonymsError::TooMany | SynonymsError::TooLong => Self::invalid("synonyms", sentence(&error)),
+        }
+    }
+}
+
 impl From<ItemError> for Problem {
     fn from(error: ItemError) -> Self {
         let message = sentence(&error);
@@ -243,14 +251,16 @@ impl From<GatewayError> for Problem {
     fn from(error: GatewayError) -> Self {
         match error {
             GatewayError::Invalid { field, message } => Self::invalid(field, message),
-            GatewayError::Unavailable(_) | GatewayError::Unknown(_) => Self::unavailable(error),
+            GatewayError::Unavailable(_) | GatewayError::Resting(_) | GatewayError::Unknown(_) => {
+                Self::unavailable(error)
+            }
         }
     }
 }
 
 impl From<CheckoutFlowError> for Problem {
     fn from(error: CheckoutFlowError) -> Self {
-        let message = sentence(&error);
+        let (message, field) = (sentence(&error), error.field());
         match error {
             CheckoutFlowError::NoSuchCart => Self::not_found("cart"),
             CheckoutFlowError::EmptyCart | CheckoutFlowError::MixedCurrencies => {
@@ -264,6 +274,9 @@ impl From<CheckoutFlowError> for Problem {
                 Self::new(Kind::AmountChanged)
                     .detail("Check out again with what it costs now.")
                     .with("total", total)
+            }
+            CheckoutFlowError::Coupon(_) | CheckoutFlowError::GiftCard(_) | CheckoutFlowError::Pricing(_) => {
+                Self::invalid(field.unwrap_or("cartId"), message)
             }
             CheckoutFlowError::Payment(error) => error.into(),
             CheckoutFlowError::Vault(error) => error.into(),
@@ -281,6 +294,44 @@ impl From<OrderError> for Problem {
             OrderError::BeingCancelled | OrderError::OutOfOrder { .. } => {
                 Self::new(Kind::Conflict).detail(message)
             }
+        }
+    }
+}
+
+impl From<PromotionError> for Problem {
+    fn from(error: PromotionError) -> Self {
+        let message = sentence(&error);
+        match error {
+            PromotionError::NotFound => Self::not_found("promotion"),
+            PromotionError::CodeTaken | PromotionError::NotClaimed(_) => {
+                Self::new(Kind::Conflict).detail(message)
+            }
+            PromotionError::Percentage => Self::invalid("basisPoints", message),
+            PromotionError::NotPositive => Self::invalid("amount", message),
+            PromotionError::Period => Self::invalid("endsAt", message),
+        }
+    }
+}
+
+impl From<CreditError> for Problem {
+    fn from(error: CreditError) -> Self {
+        let message = sentence(&error);
+        match error {
+            CreditError::NotFound => Self::not_found("credit"),
+            CreditError::NotPositive | CreditError::TooMuch => Self::invalid("amount.amount", message),
+            CreditError::Currency => Self::invalid("amount.currency", message),
+            CreditError::NotTheirs | CreditError::NotHeld(_) | CreditError::MoreThanSpent { .. } => {
+                Self::new(Kind::Conflict).detail(message)
+            }
+        }
+    }
+}
+
+impl From<GrantError> for Problem {
+    fn from(error: GrantError) -> Self {
+        match error {
+            GrantError::Account(error) => error.into(),
+            GrantError::Credit(error) => error.into(),
         }
     }
 }

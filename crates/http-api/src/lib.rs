@@ -10,8 +10,10 @@ mod admin;
 mod answer;
 mod auth;
 mod cart;
+mod charges;
 mod checkout;
 mod consumers;
+mod credit;
 mod errors;
 mod events;
 mod extract;
@@ -22,7 +24,9 @@ mod observe;
 mod openapi;
 mod orders;
 mod past;
+mod payments;
 pub mod problem;
+mod quote;
 mod search;
 mod seller;
 mod sessions;
@@ -34,7 +38,10 @@ mod validation;
 use std::{future::Future, sync::Arc};
 
 use axum::{Router, extract::DefaultBodyLimit, middleware};
+use chrono::{DateTime, Utc};
 use souk_commands::{Market, checkout::ProcessManager};
+use souk_domain::{AccountId, account::Role};
+use souk_gateways::{sandbox::SandboxBank, stripe::Stripe};
 use souk_projections::Projections;
 use souk_search::SearchIndex;
 use souk_webhooks::Reach;
@@ -51,8 +58,23 @@ use crate::{
     auth::{Attempts, Revocations, Tokens},
     hub::Hub,
     observe::InFlight,
+    payments::Payments,
     problem::{Kind, Problem},
 };
+
+/// An access token as logging in makes one, for a benchmark whose buyers are more than passwords could be hashed for.
+///
+/// # Errors
+///
+/// If the token cannot be signed, which a key of any length can.
+pub fn access_token(
+    signing_key: &[u8],
+    account: AccountId,
+    roles: impl IntoIterator<Item = Role>,
+    now: DateTime<Utc>,
+) -> Result<String, jsonwebtoken::errors::Error> {
+    Tokens::new(signing_key).issue(account, roles, now)
+}
 
 /// The largest body taken, in bytes.
 const BODY_LIMIT: usize = 1 << 20;
@@ -68,6 +90,10 @@ pub struct Parts {
     /// None where this process runs no checkouts.
     pub process: Option<Arc<ProcessManager>>,
     pub settings: Settings,
+    /// None: there is nobody who would send webhooks.
+    pub stripe: Option<Stripe>,
+    /// None: the bank is a real one.
+    pub sandbox: Option<SandboxBank>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +138,7 @@ pub struct Api {
     revocations: Arc<Revocations>,
     hub: Arc<Hub>,
     in_flight: InFlight,
+    payments: Payments,
     searches: Semaphore,
     replays: Semaphore,
     event_streams: Arc<Semaphore>,
@@ -124,7 +151,7 @@ impl Api {
     /// Begins to follow the log, which needs a tokio runtime. When `stop` is cancelled, event streams end: connections
     /// can be drained.
     pub fn start(parts: Parts, stop: CancellationToken) -> Arc<Self> {
-        let Parts { market, pool, projections, search, process, settings } = parts;
+        let Parts { market, pool, projections, search, process, settings, stripe, sandbox } = parts;
         let (hub, revocations) = (Arc::<Hub>::default(), Arc::<Revocations>::default());
         let commands = TaskTracker::new();
         commands.spawn(hub::follow_orders(Arc::clone(&hub), Arc::clone(&market), stop.clone()));
@@ -140,6 +167,7 @@ impl Api {
             revocations,
             hub,
             in_flight: InFlight::default(),
+            payments: Payments::new(stripe, sandbox),
             searches: Semaphore::new(settings.max_searches),
             replays: Semaphore::new(settings.max_replays),
             event_streams: Arc::new(Semaphore::new(settings.max_event_streams)),

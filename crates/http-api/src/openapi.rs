@@ -15,8 +15,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    Api, accounts, admin, cart, checkout, consumers, events, health, items, orders, search, seller, sessions,
-    shipments, suggestions, tracking,
+    Api, accounts, admin, cart, checkout, consumers, credit, events, health, items, orders, payments, quote,
+    search, seller, sessions, shipments, suggestions, tracking,
 };
 
 #[derive(OpenApi)]
@@ -51,6 +51,8 @@ fn described() -> (Router<Arc<Api>>, Document) {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(accounts::register))
         .routes(routes!(accounts::me))
+        .routes(routes!(credit::mine))
+        .routes(routes!(credit::on_card))
         .routes(routes!(sessions::log_in))
         .routes(routes!(sessions::refresh))
         .routes(routes!(sessions::end))
@@ -62,6 +64,7 @@ fn described() -> (Router<Arc<Api>>, Document) {
         .routes(routes!(suggestions::suggest))
         .routes(routes!(cart::show, cart::set_line))
         .routes(routes!(checkout::check_out))
+        .routes(routes!(quote::quote))
         .routes(routes!(orders::list))
         .routes(routes!(orders::show))
         .routes(routes!(orders::cancel))
@@ -88,9 +91,18 @@ fn described() -> (Router<Arc<Api>>, Document) {
         .routes(routes!(admin::orders::list))
         .routes(routes!(admin::projections::list))
         .routes(routes!(admin::projections::rebuild))
+        .routes(routes!(admin::synonyms::get))
+        .routes(routes!(admin::synonyms::put))
         .routes(routes!(admin::checkouts::list))
         .routes(routes!(admin::checkouts::retry))
         .routes(routes!(admin::checkouts::settle))
+        .routes(routes!(payments::stripe))
+        .routes(routes!(payments::answer_sandbox))
+        .routes(routes!(admin::promotions::list, admin::promotions::create))
+        .routes(routes!(admin::promotions::show))
+        .routes(routes!(admin::promotions::end))
+        .routes(routes!(admin::credits::issue))
+        .routes(routes!(admin::credits::grant))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .split_for_parts()
@@ -120,6 +132,7 @@ mod tests {
             ("/v1/items", "post"),
             ("/v1/items/{itemId}", "patch"),
             ("/v1/checkout", "post"),
+            ("/v1/checkout/quote", "post"),
             ("/v1/orders/{orderId}/tracking", "get"),
             ("/v1/events", "get"),
         ] {

@@ -16,15 +16,17 @@ use souk_commands::flows::{checkout::Address, orders as flow};
 use souk_domain::{
     AccountId, OrderId,
     account::Role,
-    order::{CancelReason, Order, OrderLine, OrderStatus, ShipTo},
-    payment::{FailureReason, PaymentType},
+    order::{CancelReason, Order, OrderLine, OrderStatus, ShipTo, ShortLine},
+    payment::{FailureReason, PaymentState, PaymentType},
     shipment::ShipmentStatus,
 };
+use souk_gateways::BuyerAction;
 use souk_projections::{
     Page, ShipmentView,
     orders::{self as view, OrderFilter, OrderView, PaymentStatus},
     seller_orders::{self, SellerOrderFilter, SellerOrderView},
 };
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -32,6 +34,7 @@ use crate::{
     Api,
     answer::{self, OrderPage, SHORT_PATIENCE, acknowledged},
     auth::{BuyerOrAdmin, Person, Trader, Witness},
+    charges::ChargesBody,
     checkout::AddressBody,
     extract::{CommandHead, MaybeBody, MinPosition, Params, PathId},
     past,
@@ -46,12 +49,19 @@ pub(crate) struct OrderBody {
     order_id: Uuid,
     #[schema(value_type = String, example = "completed")]
     status: OrderStatus,
-    /// Why it was cancelled: `outOfStock`, `paymentDeclined`, `shippingUnavailable`, `buyerRequest` or `timeout`.
+    /// Why it was cancelled: `outOfStock`, `paymentDeclined`, `shippingUnavailable`, `buyerRequest`, `timeout`,
+    /// `promotionExhausted` or `creditExhausted`.
     #[schema(value_type = Option<String>)]
     reason: Option<CancelReason>,
+    /// What an order that is `outOfStock` lacked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    short_lines: Vec<ShortLineBody>,
     placed_at: DateTime<Utc>,
-    /// Of the lines shown.
+    /// Of the lines shown; of a whole order with shipping and tax, after discounts.
     total: MoneyBody,
+    /// Not in a seller's part: these belong to the order as a whole.
+    #[serde(flatten)]
+    charges: Option<ChargesBody>,
     lines: Vec<OrderLineBody>,
     shipments: Vec<ShipmentBody>,
     /// Oldest first; not in a seller's list.
@@ -105,6 +115,27 @@ pub(crate) struct PaymentBody {
     status: Option<PaymentStatus>,
     #[schema(value_type = Option<String>)]
     failure: Option<FailureReason>,
+    /// What the buyer has to do before he is charged; shown to him alone, when one order is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<ActionBody>,
+}
+
+/// For the buyer's bank (3-D Secure): an address to open in his browser, or a secret for the gateway's own script.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PaymentAction)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum ActionBody {
+    Redirect { url: String },
+    ClientSecret { client_secret: String },
+}
+
+impl From<BuyerAction> for ActionBody {
+    fn from(action: BuyerAction) -> Self {
+        match action {
+            BuyerAction::Redirect { url } => Self::Redirect { url },
+            BuyerAction::ClientSecret { client_secret } => Self::ClientSecret { client_secret },
+        }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -135,6 +166,34 @@ pub(crate) struct ShipmentLineBody {
     sku: String,
     name: String,
     quantity: u32,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = ShortLine)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ShortLineBody {
+    item_id: Uuid,
+    sku: String,
+    /// By all lines of that SKU.
+    requested: u32,
+    /// What was left.
+    available: u64,
+}
+
+impl ShortLineBody {
+    /// Those that are among the lines.
+    pub(crate) fn of(short: &[ShortLine], lines: &[OrderLine]) -> Vec<Self> {
+        let named = |short: &ShortLine| {
+            let line = lines.iter().find(|line| line.sku_id == short.sku_id)?;
+            Some(Self {
+                item_id: line.item_id.0,
+                sku: line.sku.to_string(),
+                requested: short.requested,
+                available: short.available,
+            })
+        };
+        short.iter().filter_map(named).collect()
+    }
 }
 
 impl From<&OrderLine> for OrderLineBody {
@@ -186,8 +245,10 @@ impl OrderBody {
             order_id: order.order_id.0,
             status: order.status,
             reason: order.reason,
+            short_lines: ShortLineBody::of(&order.short_lines, &order.lines),
             placed_at: order.placed_at,
             total: order.total.into(),
+            charges: Some(ChargesBody::of(order.charges, order.total)),
             shipments: order
                 .shipments
                 .into_iter()
@@ -201,6 +262,7 @@ impl OrderBody {
                 last_four: payment.last_four,
                 status: payment.status,
                 failure: payment.failure,
+                action: None,
             }),
             shipping_address: None,
             buyer_id: None,
@@ -220,8 +282,10 @@ impl OrderBody {
             order_id: order.order_id.0,
             status: order.status,
             reason: order.reason,
+            short_lines: vec![],
             placed_at: order.placed_at,
             total: order.total.into(),
+            charges: None,
             shipments: shipment.collect(),
             lines: order.lines.iter().map(OrderLineBody::from).collect(),
             timeline: None,
@@ -231,9 +295,9 @@ impl OrderBody {
         }
     }
 
-    /// How somebody pays is none of a seller's business.
+    /// How somebody pays, and for what beside the goods, is none of a seller's business.
     fn without_payment(self) -> Self {
-        Self { payment: None, ..self }
+        Self { payment: None, charges: None, ..self }
     }
 
     pub(crate) async fn addressed(mut self, api: &Api, ship_to: Option<&ShipTo>) -> Result<Self, Problem> {
@@ -333,7 +397,12 @@ pub(crate) async fn show(
 async fn seen_by(api: &Api, person: &Person, order: OrderView) -> Result<OrderBody, Problem> {
     let ship_to = order.ship_to.clone();
     if person.account == order.buyer_id {
-        return OrderBody::whole(order).addressed(api, Some(&ship_to)).await;
+        let action = action(api, &order).await;
+        let mut body = OrderBody::whole(order).addressed(api, Some(&ship_to)).await?;
+        if let Some(payment) = &mut body.payment {
+            payment.action = action;
+        }
+        return Ok(body);
     }
     if person.is(Role::Admin) {
         return OrderBody::with_buyer(order).addressed(api, Some(&ship_to)).await;
@@ -345,6 +414,26 @@ async fn seen_by(api: &Api, person: &Person, order: OrderView) -> Result<OrderBo
     let part = part_of(order, person.account).ok_or_else(|| Problem::not_found("order"))?;
     let booked = part.shipments.iter().any(|shipment| is_booked(shipment.status));
     OrderBody::whole(part).without_payment().addressed(api, booked.then_some(&ship_to)).await
+}
+
+/// What the buyer has to do for his payment, as the gateway says now. It is nowhere kept, and an order can be shown without.
+async fn action(api: &Api, order: &OrderView) -> Option<ActionBody> {
+    if order.payment.status != Some(PaymentStatus::Requested) || order.status.is_final() {
+        return None;
+    }
+    let read = |state: &PaymentState| match state {
+        PaymentState::Pending { action_required, refund_wanted: false, .. } => action_required.clone(),
+        _ => None,
+    };
+    let charge_id = api.market.aggregates.payments.read(order.order_id, read).await.ok()?.value?;
+    match timeout(SHORT_PATIENCE, api.market.payments.action(&charge_id)).await {
+        Ok(Ok(action)) => action.map(ActionBody::from),
+        Ok(Err(error)) => {
+            tracing::warn!(order = %order.order_id, %error, "the gateway does not say what the buyer has to do");
+            None
+        }
+        Err(_) => None,
+    }
 }
 
 /// A seller's lines and shipment, and what they come to; `None` if nothing of it is his.

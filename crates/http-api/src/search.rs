@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
 use serde::Serialize;
-use souk_search::{CATEGORY_SEPARATOR, Hit, Query, SearchIndex, Sort};
+use souk_search::{CATEGORY_SEPARATOR, Hit, Query, SearchIndex, Sort, VariantHit};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -49,6 +49,18 @@ pub(crate) struct HitBody {
     image: Option<String>,
     /// HTML: escaped text with matches in `<em>`.
     highlight: Option<String>,
+    /// Of an item with variants the one that fits best what was asked for.
+    variant: Option<VariantHitBody>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = VariantHit)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VariantHitBody {
+    sku: String,
+    options: BTreeMap<String, String>,
+    price: PriceBody,
+    in_stock: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -68,7 +80,14 @@ pub(crate) struct FacetBody {
 
 impl From<Hit> for HitBody {
     fn from(hit: Hit) -> Self {
+        let variant = |variant: VariantHit| VariantHitBody {
+            sku: variant.sku,
+            options: variant.options,
+            price: PriceBody { amount: variant.price, currency: hit.currency.clone() },
+            in_stock: variant.in_stock,
+        };
         Self {
+            variant: hit.variant.map(variant),
             item_id: hit.item_id,
             sku: hit.sku,
             name: hit.name,

@@ -185,10 +185,22 @@ const MAX_AMOUNT: i64 = 1_000_000_000_000;
 impl Validation {
     /// A positive amount of money.
     pub(crate) fn money(&mut self, field: &str, value: Option<MoneyBody>) -> Option<Money> {
+        self.money_from(1, field, value)
+    }
+
+    /// An amount of money that may be nothing.
+    pub(crate) fn money_or_none(&mut self, field: &str, value: Option<MoneyBody>) -> Option<Money> {
+        self.money_from(0, field, value)
+    }
+
+    fn money_from(&mut self, least: i64, field: &str, value: Option<MoneyBody>) -> Option<Money> {
         let value = value?;
-        let amount = self.required(format!("{field}.amount"), value.amount, |amount| match amount {
-            1..=MAX_AMOUNT => Ok(amount),
-            _ => Err(format!("An amount is between 1 and {MAX_AMOUNT} minor units.")),
+        let amount = self.required(format!("{field}.amount"), value.amount, |amount| {
+            if (least..=MAX_AMOUNT).contains(&amount) {
+                Ok(amount)
+            } else {
+                Err(format!("An amount is between {least} and {MAX_AMOUNT} minor units."))
+            }
         });
         let currency =
             self.required(format!("{field}.currency"), value.currency, |text| text.parse::<Currency>());

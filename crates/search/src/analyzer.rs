@@ -278,15 +278,22 @@ fn attached_unit(word: &str) -> Option<&'static str> {
 #[derive(Clone)]
 pub(crate) struct ProductTokenizer(pub(crate) Analyzer);
 
-pub(crate) struct ProductStream {
+/// Tokens that were all made at once.
+pub(crate) struct Tokens {
     tokens: std::vec::IntoIter<Token>,
     current: Token,
 }
 
-impl Tokenizer for ProductTokenizer {
-    type TokenStream<'a> = ProductStream;
+impl Tokens {
+    pub(crate) fn new(tokens: Vec<Token>) -> Self {
+        Self { tokens: tokens.into_iter(), current: Token::default() }
+    }
+}
 
-    fn token_stream(&mut self, text: &str) -> ProductStream {
+impl Tokenizer for ProductTokenizer {
+    type TokenStream<'a> = Tokens;
+
+    fn token_stream(&mut self, text: &str) -> Tokens {
         let mut tokens = Vec::new();
         let mut position = 0;
         for word in self.0.words(text) {
@@ -301,7 +308,7 @@ impl Tokenizer for ProductTokenizer {
                 position += 1;
             }
         }
-        ProductStream { tokens: tokens.into_iter(), current: Token::default() }
+        Tokens::new(tokens)
     }
 }
 
@@ -309,7 +316,7 @@ fn token(text: String, position: usize, offset_from: usize, offset_to: usize) ->
     Token { text, position, offset_from, offset_to, position_length: 1 }
 }
 
-impl TokenStream for ProductStream {
+impl TokenStream for Tokens {
     fn advance(&mut self) -> bool {
         self.tokens.next().map(|token| self.current = token).is_some()
     }

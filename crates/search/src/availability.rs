@@ -1,5 +1,9 @@
 //! Stock beside the index, so that a sale never rewrites a document: quantities by SKU, and a table by item that filters
-//! read without a lock while a query runs. An item's place in the table (its slot) is a column of the index.
+//! read without a lock while a query runs. An item's place in the table (its slot) is a column of the index. What was sold
+//! of an item lies here for the same reason.
+//!
+//! A sold unit counts for less as time goes by: half as much each month. "Now" is the latest sale that is known of, so that
+//! the same events give the same figures whenever they are read.
 //!
 //! Which SKUs belong to which item comes from the documents; quantities come from the caller and are absolute, so setting
 //! them again changes nothing. [`Availability::save`] writes quantities with the caller's position; after a start the
@@ -12,17 +16,27 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
 /// First bytes of a snapshot; the digit is its format.
-const MAGIC: &[u8; 8] = b"soukavl1";
+const MAGIC: &[u8; 8] = b"soukavl2";
+
+/// When a sold unit counts half.
+const HALF_LIFE_MILLIS: f64 = 30.0 * 86_400_000.0;
+/// Where sales are counted from: 2020-01-01, in milliseconds since 1970. The scale reaches centuries from it.
+const SCALE_BEGINS: i64 = 1_577_836_800_000;
 
 pub struct Availability {
     path: PathBuf,
     book: RwLock<Book>,
     /// Units available by slot, over all SKUs of the item.
     table: Table,
+    /// Units sold by slot on the scale of [`worth`], as the bits of a float.
+    sold: Table,
+    /// The latest sale, in milliseconds since 1970.
+    latest: AtomicI64,
     position: Mutex<Option<u64>>,
 }
 
@@ -38,22 +52,43 @@ struct Book {
 struct Stock {
     slot: Option<u32>,
     available: i64,
+    sold: f64,
+}
+
+/// What is known of one SKU.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct Quantities {
+    /// Units that can be sold now.
+    pub available: i64,
+    /// Units sold, each by its [`worth`].
+    pub sold: f64,
+}
+
+/// What a unit sold then adds: twice as much for each month later.
+pub fn worth(at: DateTime<Utc>) -> f64 {
+    ((at.timestamp_millis() - SCALE_BEGINS) as f64 / HALF_LIFE_MILLIS).clamp(-1_000.0, 1_000.0).exp2()
 }
 
 impl Availability {
     /// Reads the snapshot at `path`. One that is missing or damaged counts as empty, at no position.
     pub(crate) fn open(path: PathBuf) -> Self {
-        let (quantities, position) = match load(&path) {
-            Ok((quantities, position)) => (quantities, Some(position)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
-            Err(error) => {
+        let snapshot = load(&path).unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
                 tracing::warn!(path = %path.display(), %error, "availability snapshot not read, starting empty");
-                (Vec::new(), None)
             }
-        };
-        let skus = quantities.into_iter().map(|(sku, available)| (sku, Stock { slot: None, available }));
+            Snapshot::default()
+        });
+        let stock = |Quantities { available, sold }| Stock { slot: None, available, sold };
+        let skus = snapshot.quantities.into_iter().map(|(sku, quantities)| (sku, stock(quantities)));
         let book = Book { skus: skus.collect(), ..Book::default() };
-        Self { path, book: RwLock::new(book), table: Table::default(), position: Mutex::new(position) }
+        Self {
+            path,
+            book: RwLock::new(book),
+            table: Table::default(),
+            sold: Table::default(),
+            latest: AtomicI64::new(snapshot.latest),
+            position: Mutex::new(snapshot.position),
+        }
     }
 
     /// The position of the last snapshot: quantities set up to there are known.
@@ -70,6 +105,42 @@ impl Availability {
         if let Some(slot) = stock.slot {
             self.table.add(slot, change);
         }
+    }
+
+    /// So many units of a SKU were sold then. Unlike [`Self::set`] this adds: tell it once.
+    pub fn sell(&self, sku: Uuid, units: u32, at: DateTime<Utc>) {
+        let mut book = self.book.write();
+        let stock = book.skus.entry(sku).or_default();
+        let more = f64::from(units) * worth(at);
+        stock.sold += more;
+        if let Some(slot) = stock.slot {
+            self.sold.add_float(slot, more);
+        }
+        self.latest.fetch_max(at.timestamp_millis(), Ordering::Relaxed);
+    }
+
+    /// Puts what was counted elsewhere in the place of what is known of a SKU; the latest sale was then.
+    pub fn replace(&self, sku: Uuid, quantities: Quantities, latest: Option<DateTime<Utc>>) {
+        self.set(sku, quantities.available);
+        let mut book = self.book.write();
+        let stock = book.skus.entry(sku).or_default();
+        if let Some(slot) = stock.slot {
+            self.sold.add_float(slot, quantities.sold - stock.sold);
+        }
+        stock.sold = quantities.sold;
+        if let Some(latest) = latest {
+            self.latest.fetch_max(latest.timestamp_millis(), Ordering::Relaxed);
+        }
+    }
+
+    /// Units of the item sold lately.
+    pub(crate) fn slot_popularity(&self, slot: u32) -> f32 {
+        let sold = self.sold.get_float(slot);
+        if sold <= 0.0 {
+            return 0.0;
+        }
+        let now = DateTime::from_timestamp_millis(self.latest.load(Ordering::Relaxed)).unwrap_or_default();
+        (sold / worth(now)) as f32
     }
 
     /// What can be sold of a SKU, or `None` for one never heard of.
@@ -129,17 +200,19 @@ impl Availability {
         let units = stock.available.max(0);
         if let Some(from) = stock.slot {
             self.table.add(from, -units);
+            self.sold.add_float(from, -stock.sold);
         }
         if let Some(to) = to {
             self.table.add(to, units);
+            self.sold.add_float(to, stock.sold);
         }
         stock.slot = to;
     }
 
     /// Writes all quantities with the position they stand for, whole or not at all.
     pub fn save(&self, position: u64) -> io::Result<()> {
-        let quantities: Vec<(Uuid, i64)> =
-            self.book.read().skus.iter().map(|(sku, stock)| (*sku, stock.available)).collect();
+        let quantities: Vec<(Uuid, i64, f64)> =
+            self.book.read().skus.iter().map(|(sku, stock)| (*sku, stock.available, stock.sold)).collect();
         let next = self.path.with_extension("next");
         let mut file = BufWriter::new(File::create(&next)?);
         let mut sum = Checksum::default();
@@ -149,10 +222,12 @@ impl Availability {
         };
         put(MAGIC)?;
         put(&position.to_le_bytes())?;
+        put(&self.latest.load(Ordering::Relaxed).to_le_bytes())?;
         put(&(quantities.len() as u64).to_le_bytes())?;
-        for (sku, available) in &quantities {
+        for (sku, available, sold) in &quantities {
             put(sku.as_bytes())?;
             put(&available.to_le_bytes())?;
+            put(&sold.to_le_bytes())?;
         }
         file.write_all(&sum.0.to_le_bytes())?;
         file.into_inner()?.sync_all()?;
@@ -165,7 +240,14 @@ impl Availability {
     }
 }
 
-fn load(path: &Path) -> io::Result<(Vec<(Uuid, i64)>, u64)> {
+#[derive(Default)]
+struct Snapshot {
+    quantities: Vec<(Uuid, Quantities)>,
+    latest: i64,
+    position: Option<u64>,
+}
+
+fn load(path: &Path) -> io::Result<Snapshot> {
     let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let file = File::open(path)?;
     let size = file.metadata()?.len();
@@ -182,10 +264,12 @@ fn load(path: &Path) -> io::Result<(Vec<(Uuid, i64)>, u64)> {
         return Err(damaged("not a snapshot of this format"));
     }
     take(&mut number)?;
-    let position = u64::from_le_bytes(number);
+    let position = Some(u64::from_le_bytes(number));
+    take(&mut number)?;
+    let latest = i64::from_le_bytes(number);
     take(&mut number)?;
     let count = u64::from_le_bytes(number);
-    if size != count.saturating_mul(24).saturating_add(32) {
+    if size != count.saturating_mul(32).saturating_add(40) {
         return Err(damaged("its length is not that of its entries"));
     }
     let mut quantities = Vec::with_capacity(count as usize);
@@ -193,14 +277,17 @@ fn load(path: &Path) -> io::Result<(Vec<(Uuid, i64)>, u64)> {
         let mut sku = [0; 16];
         take(&mut sku)?;
         take(&mut number)?;
-        quantities.push((Uuid::from_bytes(sku), i64::from_le_bytes(number)));
+        let available = i64::from_le_bytes(number);
+        take(&mut number)?;
+        let sold = f64::from_le_bytes(number);
+        quantities.push((Uuid::from_bytes(sku), Quantities { available, sold }));
     }
     let expected = sum.0;
     file.read_exact(&mut number)?;
     if u64::from_le_bytes(number) != expected {
         return Err(damaged("its checksum does not match"));
     }
-    Ok((quantities, position))
+    Ok(Snapshot { quantities, latest, position })
 }
 
 /// FNV-1a: enough to tell a torn or damaged file.
@@ -240,6 +327,20 @@ impl Table {
             let chunk = chunk.get_or_init(|| (0..CHUNK).map(|_| AtomicI64::new(0)).collect());
             chunk[place].fetch_add(units, Ordering::Relaxed);
         }
+    }
+
+    /// For those who hold the book's lock: nobody else writes meanwhile.
+    fn add_float(&self, slot: u32, more: f64) {
+        let (chunk, place) = (slot as usize / CHUNK, slot as usize % CHUNK);
+        if let Some(chunk) = self.0.get(chunk) {
+            let chunk = chunk.get_or_init(|| (0..CHUNK).map(|_| AtomicI64::new(0)).collect());
+            let sum = f64::from_bits(chunk[place].load(Ordering::Relaxed) as u64) + more;
+            chunk[place].store(sum.to_bits() as i64, Ordering::Relaxed);
+        }
+    }
+
+    fn get_float(&self, slot: u32) -> f64 {
+        f64::from_bits(self.get(slot) as u64)
     }
 
     fn get(&self, slot: u32) -> i64 {
@@ -291,6 +392,24 @@ mod tests {
         assert!(!stock.in_stock(id(1)));
         assert_ne!(stock.bind(id(2), &[id(10)]), slot);
         assert!(stock.in_stock(id(2)));
+    }
+
+    #[test]
+    fn what_sold_lately_counts_most() {
+        let directory = tempfile::tempdir().unwrap();
+        let stock = empty(&directory);
+        let day = |day: i64| DateTime::UNIX_EPOCH + chrono::TimeDelta::days(20_000 + day);
+        let (old, new) = (stock.bind(id(1), &[id(10)]), stock.bind(id(2), &[id(11), id(12)]));
+        stock.sell(id(10), 8, day(0));
+        stock.sell(id(11), 3, day(60));
+        assert!((stock.slot_popularity(old) - 2.0).abs() < 1e-3, "eight, two half-lives ago");
+        assert!((stock.slot_popularity(new) - 3.0).abs() < 1e-3);
+        stock.sell(id(12), 1, day(60));
+        assert!((stock.slot_popularity(new) - 4.0).abs() < 1e-3, "an item is as popular as its variants");
+        stock.save(1).unwrap();
+        let again = empty(&directory);
+        again.restore(id(1), 3, &[id(10)]);
+        assert!((again.slot_popularity(3) - 2.0).abs() < 1e-3);
     }
 
     #[test]

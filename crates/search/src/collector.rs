@@ -19,6 +19,9 @@ use crate::schema::column;
 pub(crate) struct Rank(u128);
 
 impl Rank {
+    /// Before every hit.
+    pub(crate) const FIRST: Self = Self(u128::MAX);
+
     pub(crate) fn new(key: u64, tie: u64) -> Self {
         Self(u128::from(key) << 64 | u128::from(!tie))
     }
@@ -212,7 +215,7 @@ impl Best {
         Self {
             kept: Vec::new(),
             limit,
-            after: after.unwrap_or(Rank(u128::MAX)),
+            after: after.unwrap_or(Rank::FIRST),
             least: until.unwrap_or(Rank(0)),
             unbounded: after.is_none(),
         }

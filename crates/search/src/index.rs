@@ -23,6 +23,7 @@ use crate::document::{ItemDocument, id_text};
 use crate::query::SearchError;
 use crate::schema::{self, FORMAT, Fields, Key, column};
 use crate::suggest::{self, Suggestion};
+use crate::synonyms::{SynonymError, Synonyms};
 use crate::writer::IndexWriter;
 
 #[derive(Debug, Clone)]
@@ -56,6 +57,21 @@ pub struct SearchIndex {
     reader: IndexReader,
     position: RwLock<Option<u64>>,
     origin: Origin,
+    rules: RwLock<Rules>,
+}
+
+/// Where rules for synonyms come from. Each has its own, all of them count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SynonymSource {
+    File,
+    Admin,
+}
+
+#[derive(Default)]
+struct Rules {
+    file: String,
+    admin: String,
+    all: Arc<Synonyms>,
 }
 
 /// What a commit says of itself.
@@ -93,6 +109,7 @@ impl SearchIndex {
             reader,
             position: RwLock::new(position),
             origin,
+            rules: RwLock::default(),
         };
         index.restore_slots()?;
         Ok(Arc::new(index))
@@ -142,6 +159,22 @@ impl SearchIndex {
         })
     }
 
+    /// Replaces the rules of one source, one rule a line; they count from the next search on. See [`Synonyms`].
+    pub fn set_synonyms(&self, source: SynonymSource, rules: &str) -> Result<(), SynonymError> {
+        Synonyms::parse(rules)?;
+        let mut known = self.rules.write();
+        match source {
+            SynonymSource::File => rules.clone_into(&mut known.file),
+            SynonymSource::Admin => rules.clone_into(&mut known.admin),
+        }
+        known.all = Arc::new(Synonyms::parse(&format!("{}\n{}", known.file, known.admin))?);
+        Ok(())
+    }
+
+    pub(crate) fn synonyms(&self) -> Arc<Synonyms> {
+        Arc::clone(&self.rules.read().all)
+    }
+
     pub(crate) fn searcher(&self) -> Searcher {
         self.reader.searcher()
     }
@@ -170,8 +203,8 @@ impl SearchIndex {
     }
 }
 
-/// The document with this id; there is one at most.
-fn find(searcher: &Searcher, id: &Term) -> tantivy::Result<Option<DocAddress>> {
+/// The first document that has this.
+pub(crate) fn find(searcher: &Searcher, id: &Term) -> tantivy::Result<Option<DocAddress>> {
     for (ordinal, segment) in searcher.segment_readers().iter().enumerate() {
         let inverted = segment.inverted_index(id.field())?;
         let Some(mut postings) = inverted.read_postings(id, IndexRecordOption::Basic)? else { continue };

@@ -6,7 +6,7 @@
 //! - [`Availability`] takes stock, which no document holds: a sale rewrites none.
 //! - [`SearchIndex::search`] answers a [`Query`] with [`Hits`], [`SearchIndex::suggest`] completes a prefix.
 //!
-//! The way of a query: `terms` (groups of alternatives) → `matching` and `filters` (which documents) → `collector` (one
+//! The way of a query: `terms` (groups of alternatives) → `synonyms` and `expansion` (further ones) → `matching` and `filters` (which documents) → `collector` (one
 //! pass: facets, total, best candidates) → `ranking` (the best ones again) → `search` (the page), `highlight`.
 
 mod analyzer;
@@ -14,6 +14,8 @@ mod availability;
 mod collector;
 mod cursor;
 mod document;
+pub mod evaluation;
+mod expansion;
 mod facets;
 mod filters;
 mod highlight;
@@ -25,14 +27,17 @@ mod schema;
 mod search;
 mod statistics;
 mod suggest;
+mod synonyms;
 mod terms;
 mod text;
+mod variants;
 mod writer;
 
-pub use availability::Availability;
+pub use availability::{Availability, Quantities, worth};
 pub use document::{CATEGORY_SEPARATOR, ItemDocument, VariantDocument};
 pub use facets::FACET_VALUES;
-pub use index::{Config, Origin, SearchIndex};
-pub use query::{FacetCount, Hit, Hits, LARGEST_PAGE, Query, SearchError, Sort};
+pub use index::{Config, Origin, SearchIndex, SynonymSource};
+pub use query::{FacetCount, Hit, Hits, LARGEST_PAGE, Query, SearchError, Sort, VariantHit};
 pub use suggest::{Suggestion, SuggestionKind};
+pub use synonyms::{SynonymError, Synonyms};
 pub use writer::IndexWriter;

@@ -56,7 +56,9 @@ fn one_of(field: Field, alternative: &Alternative, phrases: bool) -> Box<dyn Ind
     let term = |word: &String| Term::from_field_text(field, word);
     let query: Box<dyn IndexQuery> = match alternative.words.as_slice() {
         [word] => Box::new(TermQuery::new(term(word), IndexRecordOption::WithFreqs)),
-        words if phrases => Box::new(PhraseQuery::new(words.iter().map(term).collect())),
+        words if phrases && alternative.phrase => {
+            Box::new(PhraseQuery::new(words.iter().map(term).collect()))
+        }
         words => Box::new(BooleanQuery::intersection(
             words
                 .iter()

@@ -93,6 +93,16 @@ pub struct Hit {
     pub image: Option<String>,
     /// HTML: escaped text with matches in `<em>`.
     pub highlight: Option<String>,
+    /// Of an item with variants the one that fits best what was asked for.
+    pub variant: Option<VariantHit>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct VariantHit {
+    pub sku: String,
+    pub options: BTreeMap<String, String>,
+    pub price: i64,
+    pub in_stock: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

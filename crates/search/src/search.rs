@@ -2,14 +2,14 @@
 //! the page cut and its hits filled in.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use tantivy::{Searcher, TantivyDocument};
 use uuid::Uuid;
 
 use crate::collector::{Candidate, Order, Outcome, Pass, Rank};
-use crate::cursor::Cursor;
+use crate::cursor::{self, Cursor};
 use crate::facets::{self, Counts, Facet};
 use crate::filters::{self, Filter};
 use crate::highlight::highlight;
@@ -18,7 +18,8 @@ use crate::query::{Hit, Hits, LARGEST_PAGE, Query, SearchError, Sort};
 use crate::schema::column;
 use crate::statistics::Statistics;
 use crate::terms::{self, Group};
-use crate::{matching, ranking};
+use crate::variants::{self, CardVariant};
+use crate::{expansion, matching, ranking};
 
 /// How many of the first phase's best the second phase looks at: more than a page.
 const WINDOW: usize = 200;
@@ -26,7 +27,7 @@ const WINDOW: usize = 200;
 const LATER_WINDOW: usize = 1_000;
 /// With fewer hits than this, not every group of the term has to be found. In other orders than by relevance what has less
 /// of the term could come first, so only finding nothing counts as few there.
-const FEW: usize = 10;
+const FEW: usize = 25;
 
 impl SearchIndex {
     /// Answers a query on what was committed last. It blocks for as long as it works, a few milliseconds.
@@ -46,9 +47,13 @@ impl SearchIndex {
 
 struct Search<'a> {
     index: &'a SearchIndex,
+    query: &'a Query,
     searcher: Searcher,
     term: Option<&'a str>,
     groups: Vec<Group>,
+    /// Whether groups hold what was not typed.
+    expanded: bool,
+    corrected: Option<String>,
     filters: Vec<Filter>,
     facets: Vec<Facet>,
     sort: Sort,
@@ -67,20 +72,50 @@ struct Page {
 impl<'a> Search<'a> {
     fn new(index: &'a SearchIndex, query: &'a Query) -> Result<Self, SearchError> {
         let term = query.term.as_deref().map(str::trim).filter(|term| !term.is_empty());
-        let groups = term.map(|term| terms::parse(&index.analyzer, term)).unwrap_or_default();
+        let searcher = index.searcher();
+        let cursor = query.cursor.as_deref().map(Cursor::decode).transpose()?;
+        let mut groups = term.map(|term| terms::parse(&index.analyzer, term)).unwrap_or_default();
+        let (mut expanded, mut corrected) = (false, None);
+        if let Some(cursor) = &cursor {
+            if cursor.term != cursor::fingerprint(term.unwrap_or_default()) {
+                return Err(SearchError::Cursor);
+            }
+            corrected.clone_from(&cursor.corrected);
+            if !cursor.groups.is_empty() {
+                (groups, expanded) = (cursor.groups.clone(), true);
+            }
+        } else if !groups.is_empty() {
+            let typed = groups.clone();
+            groups = index.synonyms().apply(groups);
+            // A word may go on as long as nothing follows it, not even a space.
+            let given = query.term.as_deref().unwrap_or_default();
+            if given.ends_with(char::is_whitespace) {
+                for group in &mut groups {
+                    group.typed.unfinished = false;
+                }
+            }
+            let term = term.unwrap_or_default();
+            corrected = expansion::expand(&searcher, &index.fields, &index.analyzer, term, &mut groups)?;
+            expanded = groups
+                .iter()
+                .map(|group| &group.alternatives)
+                .ne(typed.iter().map(|group| &group.alternatives));
+        }
         let sort = match query.sort {
             Sort::Relevance if groups.is_empty() => Sort::Newest,
             other => other,
         };
-        let cursor = query.cursor.as_deref().map(Cursor::decode).transpose()?;
         if cursor.as_ref().is_some_and(|cursor| cursor.sort != sort || cursor.required > groups.len()) {
             return Err(SearchError::Cursor);
         }
         Ok(Self {
             index,
-            searcher: index.searcher(),
+            query,
+            searcher,
             term,
             groups,
+            expanded,
+            corrected,
             filters: filters::of_query(query, &index.fields),
             facets: facets::parse(&query.facets)?,
             sort,
@@ -100,14 +135,7 @@ impl<'a> Search<'a> {
         };
         let Outcome { total, best, facets } = outcome;
         let (candidates, more) = cut(best, self.size);
-        let next = candidates.last().filter(|_| more).map(|last| Cursor {
-            sort: self.sort,
-            required,
-            after: last.rank.into(),
-            statistics: Vec::new(),
-            floor: None,
-            rescored: false,
-        });
+        let next = candidates.last().filter(|_| more).map(|last| self.next(required, last.rank));
         self.hits(Page { candidates, next, total, facets })
     }
 
@@ -121,81 +149,113 @@ impl<'a> Search<'a> {
                 self.relaxing(FEW, |required| self.pass(&plan(required), true, Some(&statistics)))?;
             let all = outcome.best.len() == outcome.total;
             let floor = outcome.best.last().filter(|_| !all).map(|last| last.rank);
-            return self.window(required, &statistics, outcome, floor, None);
+            let ranked = ranking::rescore(
+                &self.searcher,
+                fields,
+                &statistics,
+                &self.index.availability,
+                &self.groups,
+                self.term.unwrap_or_default(),
+                &outcome.best,
+            )?;
+            let order = cursor::pack(ranked.iter().map(|candidate| candidate.rank.tie()));
+            let ranked = (1..).zip(ranked).collect();
+            return self.window(required, &statistics, outcome, ranked, order, floor);
         };
 
         let statistics = Statistics::from_numbers(&cursor.statistics, fields, &self.groups);
         let statistics = statistics.ok_or(SearchError::Cursor)?;
         let after: Rank = cursor.after.into();
-        let mut plan = Plan {
+        let floor = cursor.floor.map(Rank::from);
+        let plan = |limit, after, until| Plan {
             required: cursor.required,
             order: Order::Score,
-            limit: LATER_WINDOW,
-            after: None,
-            until: cursor.floor.map(Rank::from),
+            limit,
+            after,
+            until,
         };
-        if cursor.rescored {
-            let outcome = self.pass(&plan, true, Some(&statistics))?;
-            return self.window(cursor.required, &statistics, outcome, plan.until, Some(after));
+        if let Some(shown) = cursor.shown {
+            let order = cursor::unpack(&cursor.order)?;
+            let outcome = self.pass(&plan(LATER_WINDOW, None, floor), true, Some(&statistics))?;
+            let mut there: HashMap<_, _> = outcome
+                .best
+                .iter()
+                .map(|candidate| (cursor::mark(candidate.rank.tie()), *candidate))
+                .collect();
+            let mut ranked = Vec::with_capacity(there.len());
+            for (shown_then, mark) in (1..).zip(&order) {
+                ranked.extend(
+                    there.remove(mark).filter(|_| shown_then > shown).map(|found| (shown_then, found)),
+                );
+            }
+            // What came in since the first page comes after what was there then.
+            let mut others: Vec<_> = there.into_values().filter(|other| other.rank < after).collect();
+            others.sort_unstable_by_key(|other| std::cmp::Reverse(other.rank));
+            ranked.extend(others.into_iter().map(|other| (order.len() + 1, other)));
+            return self.window(cursor.required, &statistics, outcome, ranked, cursor.order.clone(), floor);
         }
-        plan = Plan { limit: self.size + 1, after: Some(after), until: None, ..plan };
-        let Outcome { total, best, facets } = self.pass(&plan, true, Some(&statistics))?;
+        let Outcome { total, best, facets } =
+            self.pass(&plan(self.size + 1, Some(after), None), true, Some(&statistics))?;
         let (candidates, more) = cut(best, self.size);
         let next = candidates
             .last()
             .filter(|_| more)
-            .map(|last| self.relevance_cursor(cursor.required, &statistics, None, last.rank, false));
+            .map(|last| Cursor { statistics: statistics.numbers(), ..self.next(cursor.required, last.rank) });
         self.hits(Page { candidates, next, total, facets })
     }
 
-    /// A page out of the rescored candidates, those after a rank; where they end, first-phase order goes on below `floor`.
+    /// A page of the second phase's order, where each candidate comes with how many have been shown with it; where it
+    /// ends, first-phase order goes on below `floor`.
     fn window(
         &self,
         required: usize,
         statistics: &Statistics,
         outcome: Outcome,
+        mut ranked: Vec<(usize, Candidate)>,
+        order: String,
         floor: Option<Rank>,
-        after: Option<Rank>,
     ) -> Result<Hits, SearchError> {
-        let Outcome { total, best, facets } = outcome;
-        let term = self.term.unwrap_or_default();
-        let mut ranked =
-            ranking::rescore(&self.searcher, &self.index.fields, statistics, &self.groups, term, &best)?;
-        if let Some(after) = after {
-            ranked.retain(|candidate| candidate.rank < after);
-        }
-        let (mut candidates, more) = cut(ranked, self.size);
-        let mut next = candidates
-            .last()
-            .filter(|_| more)
-            .map(|last| self.relevance_cursor(required, statistics, floor, last.rank, true));
+        let Outcome { total, best: _, facets } = outcome;
+        let more = ranked.len() > self.size;
+        ranked.truncate(self.size);
+        let length = order.len();
+        let mut next = ranked.last().filter(|_| more).map(|(shown, last)| {
+            // Only among what came in later does a rank say where the page ended.
+            let late = length < 8 * shown;
+            Cursor {
+                statistics: statistics.numbers(),
+                floor: floor.map(Into::into),
+                shown: Some(*shown),
+                order,
+                ..self.next(required, if late { last.rank } else { Rank::FIRST })
+            }
+        });
+        let mut candidates: Vec<Candidate> = ranked.into_iter().map(|(_, candidate)| candidate).collect();
         if let Some(floor) = floor.filter(|_| !more) {
             let room = self.size - candidates.len();
             let plan =
                 Plan { required, order: Order::Score, limit: room + 1, after: Some(floor), until: None };
             let (tail, more) = cut(self.pass(&plan, false, Some(statistics))?.best, room);
             let last = tail.last().map_or(floor, |last| last.rank);
-            next = more.then(|| self.relevance_cursor(required, statistics, None, last, false));
+            next = more.then(|| Cursor { statistics: statistics.numbers(), ..self.next(required, last) });
             candidates.extend(tail);
         }
         self.hits(Page { candidates, next, total, facets })
     }
 
-    fn relevance_cursor(
-        &self,
-        required: usize,
-        statistics: &Statistics,
-        floor: Option<Rank>,
-        after: Rank,
-        rescored: bool,
-    ) -> Cursor {
+    /// Goes on after a rank of the pass.
+    fn next(&self, required: usize, after: Rank) -> Cursor {
         Cursor {
             sort: self.sort,
             required,
             after: after.into(),
-            statistics: statistics.numbers(),
-            floor: floor.map(Into::into),
-            rescored,
+            statistics: Vec::new(),
+            floor: None,
+            shown: None,
+            order: String::new(),
+            term: cursor::fingerprint(self.term.unwrap_or_default()),
+            groups: if self.expanded { self.groups.clone() } else { Vec::new() },
+            corrected: self.corrected.clone(),
         }
     }
 
@@ -266,12 +326,18 @@ impl<'a> Search<'a> {
             .map(|facet| (facet.name.clone(), facets::ordered(counts.next().unwrap_or_default())))
             .collect();
         let next_cursor = page.next.map(|cursor| cursor.encode()).transpose()?;
-        Ok(Hits { hits, total: page.total, next_cursor, facets, corrected_term: None })
+        Ok(Hits { hits, total: page.total, next_cursor, facets, corrected_term: self.corrected.clone() })
     }
 
     fn hit(&self, candidate: &Candidate) -> Result<Hit, SearchError> {
         let document: TantivyDocument = self.searcher.doc(candidate.address)?;
         let card: Card<'_> = serde_json::from_slice(source(&document, &self.index.fields))?;
+        let index = self.index;
+        let variant =
+            variants::matching(&card.variants, self.query, &index.analyzer, &self.groups, |place| {
+                let own = card.skus.get(place).filter(|_| card.skus.len() == card.variants.len());
+                own.and_then(|sku| index.availability.available(*sku)).is_some_and(|units| units > 0)
+            });
         let highlight = if self.groups.is_empty() {
             None
         } else {
@@ -289,6 +355,7 @@ impl<'a> Search<'a> {
             in_stock: self.index.availability.in_stock(card.item_id),
             image: card.image,
             highlight,
+            variant,
         })
     }
 }
@@ -323,10 +390,6 @@ struct Card<'a> {
     currency: String,
     image: Option<String>,
     rating: Option<f32>,
-    variants: Vec<VariantPrice>,
-}
-
-#[derive(Deserialize)]
-struct VariantPrice {
-    price: i64,
+    skus: Vec<Uuid>,
+    variants: Vec<CardVariant>,
 }

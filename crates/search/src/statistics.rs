@@ -9,7 +9,7 @@ use tantivy::schema::Field;
 use tantivy::{Searcher, Term};
 
 use crate::schema::{Fields, TEXT_FIELDS};
-use crate::terms::Group;
+use crate::terms::{Alternative, Group};
 
 /// Numbers beyond this are no index's: a cursor that holds them was made up.
 const LARGEST: u64 = 1 << 48;
@@ -32,6 +32,21 @@ impl Statistics {
             if !frequencies.contains_key(word) {
                 frequencies
                     .insert(word.clone(), searcher.doc_freq(&Term::from_field_text(fields.all, word))?);
+            }
+        }
+        // What was not typed is as common as the commonest that means the same: else who writes a word wrong, as few do,
+        // would come first.
+        for group in groups {
+            let one = |alternative: &Alternative| match alternative.words.as_slice() {
+                [word] => Some(word.clone()),
+                _ => None,
+            };
+            let words: Vec<String> = group.alternatives.iter().filter_map(one).collect();
+            let most = words.iter().filter_map(|word| frequencies.get(word)).max().copied().unwrap_or(0);
+            let others =
+                group.alternatives.iter().filter(|alternative| alternative.weight < 1.0).filter_map(one);
+            for word in others {
+                frequencies.insert(word, most);
             }
         }
         let mut documents = 0;

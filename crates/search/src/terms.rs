@@ -1,8 +1,12 @@
 //! A typed term becomes groups of alternatives: each group is one thing the buyer asked for, each alternative one way to
 //! say it. Corrections of typos and synonyms are further alternatives of lower weight, nothing else needs to know of them.
 
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
 use crate::analyzer::{Analyzer, Word};
-use crate::text::clip;
+use crate::text::{clip, fold};
 
 /// More than this many groups are not looked at: nobody describes a product so, and each costs time.
 const MOST_GROUPS: usize = 16;
@@ -15,23 +19,64 @@ const STOP_WORDS: &[&str] = &[
     "the", "this", "to", "with",
 ];
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Group {
+    #[serde(rename = "a")]
     pub(crate) alternatives: Vec<Alternative>,
+    /// How many of the typed words it stands for.
+    #[serde(rename = "n")]
+    pub(crate) span: usize,
+    #[serde(skip)]
+    pub(crate) typed: Typed,
 }
 
-/// Several words are a phrase.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Alternative {
+    #[serde(rename = "w")]
     pub(crate) words: Vec<String>,
     /// 1 for what was typed.
+    #[serde(rename = "b")]
     pub(crate) weight: f32,
+    /// Whether several words have to stand in a row.
+    #[serde(rename = "p")]
+    pub(crate) phrase: bool,
+}
+
+/// How a group was written.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Typed {
+    /// Where in the term.
+    pub(crate) range: Range<usize>,
+    /// A single word of its own, folded; none of compounds and of text in quotes, which are meant as they are.
+    pub(crate) word: Option<String>,
+    /// Whether it may go on.
+    pub(crate) unfinished: bool,
+    pub(crate) quoted: bool,
+}
+
+impl Alternative {
+    pub(crate) fn phrase(words: Vec<String>, weight: f32) -> Self {
+        Self { words, weight, phrase: true }
+    }
 }
 
 impl Group {
-    fn new(alternatives: Vec<Vec<String>>) -> Self {
-        let typed = |words| Alternative { words, weight: 1.0 };
-        Self { alternatives: alternatives.into_iter().map(typed).collect() }
+    fn new(alternatives: Vec<Vec<String>>, typed: Typed) -> Self {
+        let typed_as = |words| Alternative::phrase(words, 1.0);
+        Self { alternatives: alternatives.into_iter().map(typed_as).collect(), span: 1, typed }
+    }
+
+    /// Whether it could come of a term: the search relies on it.
+    pub(crate) fn is_sound(&self) -> bool {
+        let sound = |said: &Alternative| {
+            !said.words.is_empty()
+                && said.words.len() <= LONGEST_TERM
+                && said.weight > 0.0
+                && said.weight <= 1.0
+        };
+        !self.alternatives.is_empty()
+            && self.alternatives.iter().all(sound)
+            && (1..=MOST_GROUPS).contains(&self.span)
     }
 
     pub(crate) fn words(&self) -> impl Iterator<Item = &String> {
@@ -42,22 +87,35 @@ impl Group {
 /// The groups of a term: none if it holds no letter and no digit. Text in quotes is a phrase.
 pub(crate) fn parse(analyzer: &Analyzer, term: &str) -> Vec<Group> {
     let mut groups = Vec::new();
-    for (text, quoted) in pieces(clip(term, LONGEST_TERM)) {
+    let term = clip(term, LONGEST_TERM);
+    for (place, quoted) in pieces(term) {
+        let text = &term[place.clone()];
         let words = analyzer.words(text);
+        let within = |word: &Word| {
+            let (first, last) = (word.parts.first(), word.parts.last());
+            place.start + first.map_or(0, |part| part.from)..place.start + last.map_or(0, |part| part.to)
+        };
         if quoted && words.len() > 1 {
             let phrase = words.into_iter().flat_map(|word| word.parts).map(|part| part.text).collect();
-            groups.push((Group::new(vec![phrase]), false));
+            groups
+                .push((Group::new(vec![phrase], Typed { range: place, quoted, ..Typed::default() }), false));
         } else {
             groups.extend(words.into_iter().map(|word| {
                 let stops = word.joined.is_none() && STOP_WORDS.contains(&word.parts[0].text.as_str());
-                (Group::new(alternatives(word)), stops)
+                let range = within(&word);
+                let plain = !quoted && word.joined.is_none();
+                let unfinished = plain && range.end == term.len();
+                let folded = plain.then(|| fold(&term[range.clone()]));
+                let typed = Typed { range, word: folded, unfinished, quoted };
+                (Group::new(alternatives(word), typed), stops)
             }));
         }
     }
     let only_stops = groups.iter().all(|(_, stops)| *stops);
     let mut kept: Vec<Group> = Vec::new();
     for (group, stops) in groups {
-        if (only_stops || !stops) && !kept.contains(&group) {
+        let known = kept.iter().any(|known| known.alternatives == group.alternatives);
+        if (only_stops || !stops) && !known {
             kept.push(group);
         }
     }
@@ -75,22 +133,23 @@ fn alternatives(word: Word) -> Vec<Vec<String>> {
 }
 
 /// Cuts at quotes that stand around something. The inch mark of `15"` is none: it follows no opening quote.
-fn pieces(term: &str) -> Vec<(&str, bool)> {
+fn pieces(term: &str) -> Vec<(Range<usize>, bool)> {
     let mut pieces = Vec::new();
-    let mut rest = term;
+    let mut from = 0;
     loop {
+        let rest = &term[from..];
         let opens = rest.match_indices(['"', '“']).find(|(at, _)| {
             rest[..*at].chars().next_back().is_none_or(char::is_whitespace) && !rest[*at..].ends_with(' ')
         });
         let Some((open, quote)) = opens else { break };
         let inside = open + quote.len();
         let Some(length) = rest[inside..].find(['"', '”']) else { break };
-        pieces.push((&rest[..open], false));
-        pieces.push((&rest[inside..inside + length], true));
+        pieces.push((from..from + open, false));
+        pieces.push((from + inside..from + inside + length, true));
         let closing = rest[inside + length..].chars().next().map_or(0, char::len_utf8);
-        rest = &rest[inside + length + closing..];
+        from += inside + length + closing;
     }
-    pieces.push((rest, false));
+    pieces.push((from..term.len(), false));
     pieces
 }
 

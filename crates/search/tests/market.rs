@@ -305,7 +305,7 @@ fn odd_terms_are_answered() {
         ("the a of", 2),
         ("15 inch", 1),
         ("15in screen", 1),
-        ("l", 0),
+        ("l", 1),
         ("AND OR NOT (", 0),
         ("name:lamp^9 -foo*", 1),
         ("\u{0}\u{ffff}", 0),

@@ -10,7 +10,7 @@ use souk_event_log::At;
 
 use crate::{
     account, backup, bench,
-    config::{Config, ConfigError, EventLogChoice, Role, duration},
+    config::{Config, ConfigError, EventLogChoice, PaymentsChoice, Role, duration},
     demo, event_server, events, import, serve, telemetry, verify, views,
 };
 
@@ -124,6 +124,46 @@ pub(crate) struct ServeArgs {
     /// How the sandbox of payments and shipping is to misbehave (JSON, see docs/sandbox.md)
     #[arg(long, env = "SOUK_SANDBOX", value_name = "FILE")]
     pub(crate) sandbox: Option<PathBuf>,
+
+    /// Who takes the money: sandbox or stripe
+    #[arg(long, env = "SOUK_PAYMENTS", value_name = "GATEWAY", default_value = "sandbox")]
+    pub(crate) payments: PaymentsChoice,
+
+    /// Stripe's secret key, sk_… or rk_… (better in a file, or in the variable)
+    #[arg(long, env = "SOUK_STRIPE_SECRET_KEY", value_name = "KEY", hide_env_values = true)]
+    pub(crate) stripe_secret_key: Option<String>,
+
+    /// A file that holds Stripe's secret key
+    #[arg(long, env = "SOUK_STRIPE_SECRET_KEY_FILE", value_name = "FILE")]
+    pub(crate) stripe_secret_key_file: Option<PathBuf>,
+
+    /// The secret that Stripe signs its webhooks with, whsec_…
+    #[arg(long, env = "SOUK_STRIPE_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub(crate) stripe_webhook_secret: Option<String>,
+
+    /// A file that holds the secret of Stripe's webhooks
+    #[arg(long, env = "SOUK_STRIPE_WEBHOOK_SECRET_FILE", value_name = "FILE")]
+    pub(crate) stripe_webhook_secret_file: Option<PathBuf>,
+
+    /// Where Stripe answers; another address is for tests
+    #[arg(long, env = "SOUK_STRIPE_URL", value_name = "URL", default_value = "https://api.stripe.com")]
+    pub(crate) stripe_url: String,
+
+    /// Where Stripe sends a buyer back to after 3-D Secure; without it he confirms in the shop's own page
+    #[arg(long, env = "SOUK_STRIPE_RETURN_URL", value_name = "URL")]
+    pub(crate) stripe_return_url: Option<String>,
+
+    /// How long a gateway may take to answer; after that nobody knows what came of the call
+    #[arg(long, env = "SOUK_GATEWAY_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) gateway_timeout: Duration,
+
+    /// Words that mean the same in a search, a rule a line: `tv, television` or `notebook => laptop`. Read again when it changes
+    #[arg(long, env = "SOUK_SYNONYMS", value_name = "FILE")]
+    pub(crate) synonyms: Option<PathBuf>,
+
+    /// What shipping and tax cost (JSON, see docs/pricing.md); without it neither costs anything
+    #[arg(long, env = "SOUK_PRICING", value_name = "FILE")]
+    pub(crate) pricing: Option<PathBuf>,
 
     /// From checkout until an order is given up, unless it is ready to ship by then
     #[arg(long, env = "SOUK_CHECKOUT_DEADLINE", value_name = "TIME", default_value = "15m", value_parser = duration)]
@@ -385,8 +425,14 @@ pub(crate) enum ViewsCommand {
 pub(crate) enum BenchCommand {
     /// Buyers who fill a cart, check out, and wait until the order is completed
     Orders(bench::OrdersArgs),
+    /// Far more checkouts at once than there are units of one item
+    FlashSale(bench::FlashSaleArgs),
+    /// Reservations of one SKU, at the executor
+    Reservations(bench::ReservationsArgs),
     /// Appends to the embedded event log, beside what the disk and SQLite can do at all
     Log(bench::LogArgs),
+    /// How good the hits are by what people judged, or how fast they come
+    Search(bench::SearchArgs),
     /// Reads the whole log of the data directory, as it is stored and as typed events
     Replay(bench::ReplayArgs),
 }
@@ -409,11 +455,13 @@ pub(crate) fn run() -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
-        if command.heeds_signals() {
-            return command.run(config).await;
+        let heeds_signals = command.heeds_signals();
+        let running = Box::pin(command.run(config));
+        if heeds_signals {
+            return running.await;
         }
         tokio::select! {
-            result = command.run(config) => result,
+            result = running => result,
             // What is dropped here ends what it had started: a private PostgreSQL, the server of a benchmark.
             interrupted = serve::signalled() => interrupted.and_then(|()| anyhow::bail!("interrupted")),
         }
@@ -466,7 +514,7 @@ impl Command {
     async fn run(self, config: Config) -> anyhow::Result<()> {
         match self {
             Self::Serve(_) => serve::run(config).await,
-            Self::Demo { catalog, .. } => demo::run(config, catalog).await,
+            Self::Demo { catalog, .. } => Box::pin(demo::run(config, catalog)).await,
             Self::Import(ImportCommand::Catalog { files, seller }) => {
                 import::catalog::run(config, &files, seller).await
             }
@@ -483,7 +531,10 @@ impl Command {
             Self::Views(command) => views::run(config, command).await,
             Self::Verify(args) => verify::run(config, args).await,
             Self::Bench(BenchCommand::Orders(args)) => bench::orders::run(config, args).await,
+            Self::Bench(BenchCommand::FlashSale(args)) => bench::flash_sale::run(config, args).await,
+            Self::Bench(BenchCommand::Reservations(args)) => bench::reservations::run(args).await,
             Self::Bench(BenchCommand::Log(args)) => bench::log::run(args).await,
+            Self::Bench(BenchCommand::Search(args)) => bench::search::run(args).await,
             Self::Bench(BenchCommand::Replay(args)) => bench::replay::run(config, args).await,
         }
     }

@@ -53,6 +53,15 @@ pub(crate) struct Event {
     pub(crate) stream: String,
     #[serde(rename = "type")]
     pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) data: EventData,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct EventData {
+    /// Of a cancelled order.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
 }
 
 impl Client {
@@ -97,8 +106,18 @@ impl Client {
         Ok(Session { client: self.clone(), token: answer.access_token })
     }
 
+    /// An item's page.
+    pub(crate) async fn item(&self, item: Uuid) -> anyhow::Result<Value> {
+        answer(self.http.get(self.url(&format!("/v1/items/{item}"))).send().await?).await
+    }
+
     pub(crate) async fn ready(&self) -> anyhow::Result<Value> {
         Ok(self.http.get(self.url("/readyz")).send().await?.json().await?)
+    }
+
+    /// Somebody with an access token that was made elsewhere.
+    pub(crate) fn session(&self, token: String) -> Session {
+        Session { client: self.clone(), token }
     }
 
     fn url(&self, path: &str) -> String {

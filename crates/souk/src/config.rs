@@ -1,9 +1,17 @@
 //! What the program was told, checked as a whole before anything is started. Relies on [`crate::cli`] for the parsing of
 //! single values; every error names the field.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
+use souk_domain::pricing::PriceList;
 use souk_event_log::kurrentdb::{Address, AddressError};
+use souk_gateways::{Limits, Secret, stripe::StripeConfig};
 use souk_vault::MasterKey;
 use souk_webhooks::{Pace, Reach};
 use sqlx::postgres::PgConnectOptions;
@@ -34,6 +42,12 @@ pub(crate) struct ServeConfig {
     pub(crate) metrics_listen: SocketAddr,
     pub(crate) roles: Roles,
     pub(crate) sandbox: Option<PathBuf>,
+    /// None: the sandbox takes the money.
+    pub(crate) stripe: Option<StripeConfig>,
+    pub(crate) gateway_timeout: Duration,
+    /// Rules for searches.
+    pub(crate) synonyms: Option<PathBuf>,
+    pub(crate) prices: PriceList,
     pub(crate) checkout_deadline: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) webhook_timeout: Duration,
@@ -62,6 +76,13 @@ pub(crate) enum Role {
     Project,
     /// Writes the search index.
     Search,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PaymentsChoice {
+    /// A bank that exists on this machine alone.
+    Sandbox,
+    Stripe,
 }
 
 /// A setting that cannot be.
@@ -155,6 +176,10 @@ impl Default for ServeConfig {
             metrics_listen: loopback(9090),
             roles: Roles::ALL,
             sandbox: None,
+            stripe: None,
+            gateway_timeout: Limits::default().deadline,
+            synonyms: None,
+            prices: PriceList::default(),
             checkout_deadline: Duration::from_mins(15),
             drain_timeout: Duration::from_secs(10),
             webhook_timeout: Pace::default().timeout,
@@ -203,6 +228,11 @@ impl ServeConfig {
         if let Some(file) = args.sandbox.as_ref().filter(|file| !file.is_file()) {
             return Err(ConfigError::new("--sandbox", format!("there is no file {}", file.display())));
         }
+        if args.gateway_timeout < Duration::from_millis(100) {
+            return Err(ConfigError::new("--gateway-timeout", "it is a tenth of a second at least"));
+        }
+        let given = args.pricing.as_ref().filter(|file| !file.as_os_str().is_empty());
+        let prices = given.map_or_else(|| Ok(PriceList::default()), |file| prices(file))?;
         let event_server = match args.event_server_listen {
             Some(listen) => Some(args.event_server.clone().config(listen, false).check()?),
             None if args.event_server.allow_append => {
@@ -218,6 +248,10 @@ impl ServeConfig {
             metrics_listen: args.metrics_listen,
             roles: Roles::of(&args.roles),
             sandbox: args.sandbox.clone(),
+            stripe: stripe(args)?,
+            gateway_timeout: args.gateway_timeout,
+            synonyms: args.synonyms.clone().filter(|file| !file.as_os_str().is_empty()),
+            prices,
             checkout_deadline: args.checkout_deadline,
             drain_timeout: args.drain_timeout,
             webhook_timeout: args.webhook_timeout,
@@ -226,6 +260,80 @@ impl ServeConfig {
             anchor: args.anchor.clone().map(|target| (target, args.anchor_every)),
         })
     }
+}
+
+fn stripe(args: &ServeArgs) -> Result<Option<StripeConfig>, ConfigError> {
+    if args.payments != PaymentsChoice::Stripe {
+        return Ok(None);
+    }
+    let given = |value: &'_ Option<String>| value.clone().filter(|value| !value.is_empty());
+    let secret_key = secret(
+        "--stripe-secret-key-file",
+        args.stripe_secret_key.as_ref(),
+        args.stripe_secret_key_file.as_ref(),
+    )?;
+    let Some(secret_key) = secret_key else {
+        return Err(ConfigError::new("--stripe-secret-key-file", "--payments stripe needs a secret key"));
+    };
+    if !["sk_", "rk_"].iter().any(|prefix| secret_key.expose().starts_with(prefix)) {
+        return Err(ConfigError::new("--stripe-secret-key-file", "a secret key begins with sk_ or rk_"));
+    }
+    let (text, file) = (args.stripe_webhook_secret.as_ref(), args.stripe_webhook_secret_file.as_ref());
+    let webhook_secret = secret("--stripe-webhook-secret-file", text, file)?;
+    if webhook_secret.as_ref().is_some_and(|secret| !secret.expose().starts_with("whsec_")) {
+        return Err(ConfigError::new(
+            "--stripe-webhook-secret-file",
+            "a secret of webhooks begins with whsec_",
+        ));
+    }
+    let return_url =
+        given(&args.stripe_return_url).map(|url| web("--stripe-return-url", &url)).transpose()?;
+    Ok(Some(StripeConfig {
+        secret_key,
+        webhook_secret,
+        url: web("--stripe-url", &args.stripe_url)?,
+        return_url,
+        timeout: args.gateway_timeout,
+    }))
+}
+
+/// Given itself, or the file that holds it; its text is in no error.
+fn secret(
+    field: &'static str,
+    text: Option<&String>,
+    file: Option<&PathBuf>,
+) -> Result<Option<Secret>, ConfigError> {
+    let text = match (text.filter(|text| !text.is_empty()), file) {
+        (Some(_), Some(_)) => {
+            return Err(ConfigError::new(field, "it is given twice: as a file, and itself"));
+        }
+        (Some(text), None) => text.clone(),
+        (None, Some(file)) => std::fs::read_to_string(file)
+            .map_err(|error| ConfigError::new(field, format!("{}: {error}", file.display())))?,
+        (None, None) => return Ok(None),
+    };
+    let text = zeroize::Zeroizing::new(text);
+    Ok(Some(Secret::new(text.trim())))
+}
+
+fn web(field: &'static str, url: &str) -> Result<reqwest::Url, ConfigError> {
+    let url = reqwest::Url::parse(url).map_err(|error| ConfigError::new(field, error))?;
+    if matches!(url.scheme(), "http" | "https") {
+        Ok(url)
+    } else {
+        Err(ConfigError::new(field, "it begins with http:// or https://"))
+    }
+}
+
+fn prices(file: &Path) -> Result<PriceList, ConfigError> {
+    let wrong = |problem: String| ConfigError::new("--pricing", format!("{}: {problem}", file.display()));
+    let text = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    let mut json = serde_json::Deserializer::from_slice(&text);
+    let prices: PriceList = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| wrong(format!("{}: {}", error.path(), error.inner())))?;
+    json.end().map_err(|error| wrong(error.to_string()))?;
+    prices.check().map_err(|error| wrong(error.to_string()))?;
+    Ok(prices)
 }
 
 fn database(url: &str) -> Result<PgConnectOptions, ConfigError> {
@@ -289,6 +397,21 @@ mod tests {
             (&["--webhook-timeout", "1ms"], "--webhook-timeout"),
             (&["--listen", "127.0.0.1:1", "--metrics-listen", "127.0.0.1:1"], "--metrics-listen"),
             (&["--sandbox", "no/such/file.json"], "--sandbox"),
+            (&["--gateway-timeout", "1ms"], "--gateway-timeout"),
+            (&["--payments", "stripe"], "--stripe-secret-key-file"),
+            (&["--payments", "stripe", "--stripe-secret-key", "pk_live_1"], "--stripe-secret-key-file"),
+            (
+                &["--payments", "stripe", "--stripe-secret-key-file", "no/such/file"],
+                "--stripe-secret-key-file",
+            ),
+            (
+                &["--payments", "stripe", "--stripe-secret-key", "sk_1", "--stripe-webhook-secret", "sk_1"],
+                "--stripe-webhook-secret-file",
+            ),
+            (
+                &["--payments", "stripe", "--stripe-secret-key", "sk_1", "--stripe-url", "ftp://x"],
+                "--stripe-url",
+            ),
             (&["--allow-append"], "--allow-append"),
             (&["--event-server-listen", "127.0.0.1:0", "--allow-append"], "--allow-append"),
         ];
@@ -298,9 +421,44 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_price_names_its_field() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().to_str().expect("a path").to_owned();
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            config(&["--pricing", &path])
+        };
+        for (text, field) in [
+            (r#"{"tax": {"GB": "a fifth"}}"#, "tax.GB"),
+            (r#"{"tax": {"GB": 20000}}"#, "tax.GB"),
+            (r#"{"shipping": {"USD": {"GB": {"flat": 1, "freeAbowe": 2}}}}"#, "shipping.USD.GB"),
+            (r#"{"shipping": {"USD": {"GB": {"flat": -1}}}}"#, "shipping.USD.GB.flat"),
+            ("{} {}", "trailing"),
+        ] {
+            let error = read(text).expect_err("wrong");
+            assert_eq!(error.field, "--pricing");
+            assert!(error.problem.contains(field), "{text}: {error}");
+        }
+        let prices = read(r#"{"tax": {"GB": 2000}}"#).expect("right").serve.prices;
+        assert_eq!(prices.tax["GB"], 2000);
+        let missing = config(&["--pricing", "no/such/file.json"]).expect_err("wrong");
+        assert_eq!(missing.field, "--pricing");
+    }
+
+    #[test]
     fn an_address_with_a_password_is_not_repeated_in_the_error() {
         let error = config(&["--database-url", "postgres://u:secret@db:notaport/x"]).expect_err("wrong");
         assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_of_stripe_is_shown_nowhere() {
+        let arguments = ["--payments", "stripe", "--stripe-secret-key", "sk_hidden"];
+        let config = config(&arguments).expect("right");
+        assert!(config.serve.stripe.is_some());
+        assert!(!format!("{config:?}").contains("hidden"));
+        let wrong = ["--payments", "stripe", "--stripe-secret-key", "hidden"];
+        assert!(!self::config(&wrong).expect_err("wrong").to_string().contains("hidden"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod lease;
 mod proc;
 mod progress;
 mod serve;
+mod synonyms;
 mod telemetry;
 mod verify;
 mod views;

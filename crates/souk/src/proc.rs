@@ -9,6 +9,8 @@ pub(crate) struct Usage {
     pub(crate) cpu_seconds: f64,
     pub(crate) resident_bytes: u64,
     pub(crate) peak_resident_bytes: u64,
+    /// Resident and of no file.
+    pub(crate) anonymous_bytes: u64,
     pub(crate) threads: u64,
 }
 
@@ -27,6 +29,7 @@ impl Usage {
             cpu_seconds: stat.own_ticks / TICKS_PER_SECOND,
             resident_bytes: kibibytes("VmRSS").unwrap_or(0) * 1024,
             peak_resident_bytes: kibibytes("VmHWM").unwrap_or(0) * 1024,
+            anonymous_bytes: kibibytes("RssAnon").unwrap_or(0) * 1024,
             threads: kibibytes("Threads").unwrap_or(0),
         })
     }

@@ -27,7 +27,7 @@ use crate::{
     data_dir::Occupant,
     event_server::{self, EventServer},
     telemetry,
-    wiring::{Sender, Site, Workers},
+    wiring::{Gateways, Sender, Site, Workers},
 };
 
 /// How long a start waits for the views before it answers without them.
@@ -94,7 +94,8 @@ impl Server {
         let mut site = Site::enter_alone(config, &occupant).await?;
         let stop_metrics = CancellationToken::new();
         let metrics = telemetry::expose(settings.metrics_listen, recorder, stop_metrics.clone()).await?;
-        let market = site.market(script).await?;
+        let gateways = Box::pin(site.gateways(script)).await?;
+        let market = Box::pin(site.market_with(&gateways)).await?;
         let events = match (&settings.event_server, event_listener) {
             (Some(events), Some(listener)) => Some(EventServer::beside(&market, config, events, listener)?),
             _ => None,
@@ -107,7 +108,7 @@ impl Server {
             tracing::warn!("some views are still being built; /readyz tells how far they are");
         }
         let http = match listener {
-            Some(listener) => Some(Http::start(&site, &market, &workers, listener)?),
+            Some(listener) => Some(Http::start(&site, &market, &workers, gateways, listener)?),
             None => None,
         };
         occupant.listen = http.as_ref().map(|http| http.address);
@@ -178,6 +179,7 @@ impl Http {
         site: &Site,
         market: &Arc<Market>,
         workers: &Workers,
+        gateways: Gateways,
         listener: TcpListener,
     ) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
@@ -189,6 +191,8 @@ impl Http {
             search: workers.index.clone(),
             process: workers.process(),
             settings: Settings { webhook_reach: site.config().serve.webhook_reach, ..Settings::default() },
+            stripe: gateways.stripe,
+            sandbox: gateways.sandbox,
         };
         let api = Api::start(parts, stop.clone());
         let service =

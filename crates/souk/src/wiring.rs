@@ -10,7 +10,7 @@ use serde_json::Value;
 use souk_commands::{
     Market,
     checkout::{ProcessManager, Settings},
-    clock::Clock,
+    clock::{Clock, fresh_id},
     executor::Snapshots,
     flows::accounts,
 };
@@ -20,8 +20,9 @@ use souk_domain::{
 };
 use souk_event_log::{EventLog, KurrentLog, SqliteLog, sqlite};
 use souk_gateways::{
-    Measured,
+    Carrier, Chance, Guarded, Limits, Measured, PaymentGateway,
     sandbox::{SandboxBank, Script},
+    stripe::Stripe,
 };
 use souk_local_postgres::LocalPostgres;
 use souk_projections::{Projections, read_models, search::SearchProjector};
@@ -41,6 +42,7 @@ use crate::{
     data_dir::{DataDir, Entry, Lock, Occupant},
     lease,
     progress::Progress,
+    synonyms,
 };
 
 /// Connections for queries and the vault; projectors have their own.
@@ -141,31 +143,69 @@ impl Site {
         self.lock.as_mut().map_or(Ok(()), |lock| lock.write(occupant))
     }
 
-    /// The command side. One per process.
-    pub(crate) async fn market(&self, script: Script) -> anyhow::Result<Arc<Market>> {
-        let clock = Clock::system();
+    pub(crate) async fn vault(&self) -> anyhow::Result<Vault> {
         let master_key = match &self.config.master_key {
             Some(key) => key.clone(),
             None => MasterKey::load_or_create(&self.data.master_key())?,
         };
-        let vault = Vault::open(self.pool.clone(), master_key).await.context("the vault")?;
+        Vault::open(self.pool.clone(), master_key).await.context("the vault")
+    }
+
+    /// The command side. One per process.
+    pub(crate) async fn market(&self, script: Script) -> anyhow::Result<Arc<Market>> {
+        let gateways = Box::pin(self.gateways(script)).await?;
+        Box::pin(self.market_with(&gateways)).await
+    }
+
+    /// Who takes the money and who brings the goods, as configured.
+    pub(crate) async fn gateways(&self, script: Script) -> anyhow::Result<Gateways> {
+        let clock = Clock::system();
         let bank = self.config.sandbox_bank.clone().unwrap_or_else(|| self.data.bank());
-        let snapshots = self.data.snapshots();
+        let limits = Limits { deadline: self.config.serve.gateway_timeout, ..Limits::default() };
+        // The script's delays are wanted.
+        let patient = Limits { deadline: limits.deadline + script.longest_delay(), ..limits };
         let now = clock.clone();
-        let (bank, snapshots) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-            let bank = SandboxBank::open(&bank, script, move || now.now())
-                .with_context(|| format!("the sandbox {}", bank.display()))?;
-            Ok((bank, Snapshots::open(&snapshots)?))
+        let bank = tokio::task::spawn_blocking(move || {
+            SandboxBank::open(&bank, script, move || now.now())
+                .with_context(|| format!("the sandbox {}", bank.display()))
         })
         .await??;
-        Ok(Arc::new(Market::new(
+        let carrier = Guarded::new("carrier", Measured::new("carrier", bank.clone()), patient, chance());
+        let Some(stripe) = &self.config.serve.stripe else {
+            let payments = Guarded::new("payment", Measured::new("payment", bank.clone()), patient, chance());
+            return Ok(Gateways {
+                payments: Arc::new(payments),
+                carrier: Arc::new(carrier),
+                stripe: None,
+                sandbox: Some(bank),
+            });
+        };
+        let stripe = Stripe::new(stripe.clone(), move || clock.now()).context("the client of Stripe")?;
+        // Each call is a few requests.
+        let limits = Limits { deadline: 2 * limits.deadline, ..limits };
+        let payments = Guarded::new("payment", Measured::new("payment", stripe.clone()), limits, chance());
+        Ok(Gateways {
+            payments: Arc::new(payments),
+            carrier: Arc::new(carrier),
+            stripe: Some(stripe),
+            sandbox: None,
+        })
+    }
+
+    pub(crate) async fn market_with(&self, gateways: &Gateways) -> anyhow::Result<Arc<Market>> {
+        let clock = Clock::system();
+        let vault = self.vault().await?;
+        let snapshots = self.data.snapshots();
+        let snapshots = tokio::task::spawn_blocking(move || Snapshots::open(&snapshots)).await??;
+        let market = Market::new(
             Arc::clone(&self.log),
             Some(snapshots),
             vault,
-            Arc::new(Measured::new("payment", bank.clone())),
-            Arc::new(Measured::new("carrier", bank)),
+            Arc::clone(&gateways.payments),
+            Arc::clone(&gateways.carrier),
             clock,
-        )))
+        );
+        Ok(Arc::new(market.with_prices(self.config.serve.prices.clone())))
     }
 
     /// Starts those of the roles that no server beside has already.
@@ -191,6 +231,9 @@ impl Site {
             index.clone().map(SearchProjector::new),
         );
         let stop = CancellationToken::new();
+        if let (Some(index), Some(file)) = (&index, &self.config.serve.synonyms) {
+            synonyms::follow(Arc::clone(index), file.clone(), stop.clone())?;
+        }
         let process = free(roles.process, "process").then(|| {
             let settings = Settings {
                 deadline: self.config.serve.checkout_deadline,
@@ -261,6 +304,21 @@ impl Site {
         drop(lock);
         Ok(())
     }
+}
+
+/// The ways to the outside.
+pub(crate) struct Gateways {
+    payments: Arc<dyn PaymentGateway>,
+    carrier: Arc<dyn Carrier>,
+    /// Where payments go through it: its webhooks do not pass the port.
+    pub(crate) stripe: Option<Stripe>,
+    /// Where it takes the money: its buyers confirm here.
+    pub(crate) sandbox: Option<SandboxBank>,
+}
+
+/// The random part of a fresh id.
+fn chance() -> Chance {
+    Arc::new(|| f64::from(fresh_id().as_u128() as u32) / f64::from(u32::MAX))
 }
 
 /// The private PostgreSQL, which is started again should it end.

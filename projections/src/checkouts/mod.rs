@@ -103,11 +103,13 @@ impl Told {
         self.decided.iter().find_map(|effect| {
             Some(match effect.get("effect")?.as_str()? {
                 "placeOrder" => "placing",
-                "reserve" | "markStockReserved" => "reserving",
+                "reserve" | "claim" | "markStockReserved" => "reserving",
                 "requestPayment" | "markPaid" => "paying",
                 "requestShipment" | "markReadyToShip" => "shipping",
-                "commit" | "completeOrder" => "completing",
-                "release" | "refund" | "cancelShipment" | "restoreCart" | "cancelOrder" => "compensating",
+                "commit" | "commitClaim" | "completeOrder" => "completing",
+                "release" | "releaseClaim" | "refund" | "cancelShipment" | "restoreCart" | "cancelOrder" => {
+                    "compensating"
+                }
                 _ => return None,
             })
         })

@@ -7,7 +7,8 @@ CREATE TABLE orders (
     currency  text        NOT NULL,
     lines     json        NOT NULL,
     payment   json        NOT NULL,  -- type, brand and last four digits
-    ship_to   json        NOT NULL   -- the address in it is sealed
+    ship_to   json        NOT NULL,  -- the address in it is sealed
+    charges   json                   -- shipping, tax, discounts, credits; null of none
 );
 
 CREATE INDEX orders_of_buyer ON orders (buyer_id, placed_at DESC, order_id DESC);
@@ -27,7 +28,8 @@ CREATE TABLE order_states (
     cancelling_at     timestamptz,
     cancelled_at      timestamptz,
     payment_status    text,
-    payment_failure   text
+    payment_failure   text,
+    short_lines       json              -- of an order that lacked stock
 ) WITH (fillfactor = 40);
 
 CREATE TABLE order_shipments (

@@ -50,7 +50,7 @@ impl Projector for Orders {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn filter(&self) -> Filter {
@@ -105,6 +105,8 @@ struct Placed {
 struct State {
     status: Option<&'static str>,
     reason: Option<String>,
+    /// JSON.
+    short_lines: Option<String>,
     revision: Option<i64>,
     /// In the order of [`FLOW`].
     reached: [Option<DateTime<Utc>>; FLOW.len()],
@@ -123,6 +125,7 @@ impl State {
             OrderEvent::CancellationRequested(_) => (5, "cancelling"),
             OrderEvent::OrderCancelled(event) => {
                 self.reason = Some(name_of(&event.reason));
+                self.short_lines = (!event.short_lines.is_empty()).then(|| json(&event.short_lines));
                 (6, "cancelled")
             }
         };
@@ -157,9 +160,9 @@ async fn insert(tables: &mut PgConnection, placed: &[Placed]) -> Result<(), sqlx
     }
     let orders = || placed.iter().map(|placed| &placed.order);
     sqlx::query(
-        "INSERT INTO orders (order_id, buyer_id, placed_at, total, currency, lines, payment, ship_to)
+        "INSERT INTO orders (order_id, buyer_id, placed_at, total, currency, lines, payment, ship_to, charges)
          SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::text[], $6::text[]::json[],
-                              $7::text[]::json[], $8::text[]::json[])",
+                              $7::text[]::json[], $8::text[]::json[], $9::text[]::json[])",
     )
     .bind(placed.iter().map(|placed| placed.id.0).collect::<Vec<_>>())
     .bind(orders().map(|order| order.buyer_id.0).collect::<Vec<_>>())
@@ -169,6 +172,11 @@ async fn insert(tables: &mut PgConnection, placed: &[Placed]) -> Result<(), sqlx
     .bind(orders().map(|order| json(&order.lines)).collect::<Vec<_>>())
     .bind(orders().map(|order| json(&PaymentKind::of(&order.payment))).collect::<Vec<_>>())
     .bind(orders().map(|order| json(&order.ship_to)).collect::<Vec<_>>())
+    .bind(
+        orders()
+            .map(|order| (!order.charges.is_none()).then(|| json(&order.charges)))
+            .collect::<Vec<_>>(),
+    )
     .execute(tables)
     .await?;
     Ok(())
@@ -176,10 +184,11 @@ async fn insert(tables: &mut PgConnection, placed: &[Placed]) -> Result<(), sqlx
 
 async fn insert_states(tables: &mut PgConnection, states: &[(&OrderId, &State)]) -> Result<(), sqlx::Error> {
     const STATEMENT: &str = "INSERT INTO order_states (order_id, status, reason, revision, payment_status, payment_failure,
-            placed_at, stock_reserved_at, paid_at, ready_to_ship_at, completed_at, cancelling_at, cancelled_at)
+            placed_at, stock_reserved_at, paid_at, ready_to_ship_at, completed_at, cancelling_at, cancelled_at,
+            short_lines)
          SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
             $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[],
-            $12::timestamptz[], $13::timestamptz[])";
+            $12::timestamptz[], $13::timestamptz[], $14::text[]::json[])";
     write_states(tables, STATEMENT, states).await
 }
 
@@ -197,12 +206,14 @@ async fn update_states(tables: &mut PgConnection, states: &[(&OrderId, &State)])
             ready_to_ship_at = coalesce(c.ready_to_ship_at, s.ready_to_ship_at),
             completed_at = coalesce(c.completed_at, s.completed_at),
             cancelling_at = coalesce(c.cancelling_at, s.cancelling_at),
-            cancelled_at = coalesce(c.cancelled_at, s.cancelled_at)
+            cancelled_at = coalesce(c.cancelled_at, s.cancelled_at),
+            short_lines = coalesce(c.short_lines, s.short_lines)
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
             $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[],
-            $12::timestamptz[], $13::timestamptz[])
+            $12::timestamptz[], $13::timestamptz[], $14::text[]::json[])
             AS c (order_id, status, reason, revision, payment_status, payment_failure,
-                  placed_at, stock_reserved_at, paid_at, ready_to_ship_at, completed_at, cancelling_at, cancelled_at)
+                  placed_at, stock_reserved_at, paid_at, ready_to_ship_at, completed_at, cancelling_at, cancelled_at,
+                  short_lines)
          WHERE s.order_id = c.order_id";
     write_states(tables, STATEMENT, states).await
 }
@@ -226,6 +237,7 @@ async fn write_states(
     for place in 0..FLOW.len() {
         query = query.bind(states_only().map(|state| state.reached[place]).collect::<Vec<_>>());
     }
+    query = query.bind(states_only().map(|state| state.short_lines.as_deref()).collect::<Vec<_>>());
     query.execute(tables).await?;
     Ok(())
 }

@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use souk_domain::{
     AccountId, Money, OrderId,
-    order::{CancelReason, OrderLine, OrderStatus, ShipTo},
+    order::{CancelReason, OrderLine, OrderStatus, ShipTo, ShortLine},
     payment::{FailureReason, PaymentMethod, PaymentType},
+    pricing::Charges,
 };
 use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
@@ -25,10 +26,14 @@ pub struct OrderView {
     pub status: OrderStatus,
     /// Why it was cancelled.
     pub reason: Option<CancelReason>,
+    /// What there was too little of.
+    pub short_lines: Vec<ShortLine>,
     /// Of the order's stream.
     pub revision: u64,
     pub placed_at: DateTime<Utc>,
     pub total: Money,
+    /// What the total holds beside the lines, and what pays for it beside the gateway.
+    pub charges: Charges,
     pub lines: Vec<OrderLine>,
     pub payment: PaymentSummary,
     pub ship_to: ShipTo,
@@ -95,7 +100,7 @@ macro_rules! select_orders {
     ($rest:literal) => {
         concat!(
             "SELECT o.*, s.status, s.reason, s.revision, s.payment_status, s.payment_failure, s.stock_reserved_at,
-                    s.paid_at, s.ready_to_ship_at, s.completed_at, s.cancelling_at, s.cancelled_at
+                    s.paid_at, s.ready_to_ship_at, s.completed_at, s.cancelling_at, s.cancelled_at, s.short_lines
              FROM views.orders o JOIN views.order_states s USING (order_id) ",
             $rest
         )
@@ -209,14 +214,18 @@ fn read(row: &PgRow) -> Result<OrderView, sqlx::Error> {
     let Json(PaymentKind { payment_type, brand, last_four }) = row.try_get("payment")?;
     let Json(lines) = row.try_get("lines")?;
     let Json(ship_to) = row.try_get("ship_to")?;
+    let charges: Option<Json<Charges>> = row.try_get("charges")?;
+    let short_lines: Option<Json<Vec<ShortLine>>> = row.try_get("short_lines")?;
     Ok(OrderView {
         order_id: OrderId(row.try_get("order_id")?),
         buyer_id: AccountId(row.try_get("buyer_id")?),
         status: query::named(row, "status")?,
         reason: query::optional(row, "reason")?,
+        short_lines: short_lines.map(|Json(lines)| lines).unwrap_or_default(),
         revision: row.try_get::<i64, _>("revision")? as u64,
         placed_at: row.try_get("placed_at")?,
         total: query::money(row, "total")?,
+        charges: charges.map(|Json(charges)| charges).unwrap_or_default(),
         lines,
         payment: PaymentSummary {
             payment_type,

@@ -1,8 +1,10 @@
-//! The projector of the search index: follows `item-*` and `inventory-*`.
+//! The projector of the search index: follows `item-*`, `inventory-*` and `synonyms-*`.
 //!
-//! Items go to the index, with the position in each commit; what can be sold goes to the availability beside it, which
-//! is saved now and then with a position of its own. After a start it goes on from the lower of the two, and applies
+//! Items go to the index, with the position in each commit; what can be sold, and what was, goes to the availability beside
+//! it, which is saved now and then with a position of its own. After a start it goes on from the lower of the two, and applies
 //! each kind of event only above the position of its own kind.
+//!
+//! Synonyms are kept in memory: what the log says of them is read at the start of each session.
 //!
 //! It needs no PostgreSQL. Everything here may block: it runs on a thread of its own.
 
@@ -17,12 +19,13 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use souk_domain::{
-    Decider, ItemId,
+    Decider, ItemId, SynonymsId,
     inventory::{Inventory, InventoryEvent},
     item::{Item, ItemEvent, ItemState},
+    synonyms::{Synonyms, SynonymsEvent},
 };
 use souk_event_log::{Direction, EventLog, Filter, Position, ReadError, Recorded, Revision, StreamName};
-use souk_search::{IndexWriter, SearchError, SearchIndex};
+use souk_search::{IndexWriter, Quantities, SearchError, SearchIndex, SynonymSource, worth};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -124,7 +127,7 @@ struct Session<'a> {
     log: &'a dyn EventLog,
     progress: &'a Progress,
     /// Quantities counted anew by a rebuild, which is shown when it has caught up, in one commit.
-    rebuild: Option<HashMap<Uuid, i64>>,
+    rebuild: Option<Recount>,
     /// Whether the index has ever caught up.
     served: bool,
     /// Everything up to here has been given to the writer and the availability.
@@ -149,13 +152,14 @@ impl<'a> Session<'a> {
         }
         // Before the first commit there is nothing to build beside.
         if ahead || (rebuild && self.served) {
-            self.rebuild = Some(HashMap::new());
+            self.rebuild = Some(Recount::default());
             tracing::info!(name = SearchProjector::NAME, "building the index anew");
             writer.clear()?;
         }
         self.seen = self.start();
         self.tell();
-        let filter = Filter::categories([Item::CATEGORY, Inventory::CATEGORY]);
+        self.read_synonyms().await?;
+        let filter = Filter::categories([Item::CATEGORY, Inventory::CATEGORY, Synonyms::CATEGORY]);
         let mut batches = Batches::begin(self.log, self.seen, filter).await?;
         loop {
             let wake = self.commit_at.into_iter().chain(self.save_at).min();
@@ -249,10 +253,10 @@ impl<'a> Session<'a> {
         let first = !self.served;
         // A rebuild from an empty log has no position to be at; it waits for the first event.
         if let Some(seen) = self.seen
-            && let Some(quantities) = self.rebuild.take()
+            && let Some(Recount { quantities, latest }) = self.rebuild.take()
         {
-            for (sku, available) in quantities {
-                self.projector.index.availability().set(sku, available);
+            for (sku, counted) in quantities {
+                self.projector.index.availability().replace(sku, counted, latest);
             }
             self.projector.items_at = self.seen;
             self.projector.stock_at = self.seen;
@@ -280,6 +284,8 @@ impl<'a> Session<'a> {
                 if self.rebuild.is_some() || Some(event.position) > self.projector.items_at {
                     items.entry(event::id(event)?).or_default().push(event);
                 }
+            } else if event.stream.category() == Synonyms::CATEGORY {
+                self.take_synonyms(event)?;
             } else if self.rebuild.is_some() || Some(event.position) > self.projector.stock_at {
                 self.count(event)?;
             }
@@ -295,14 +301,49 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// The newest of the shop's synonyms, which may lie far back.
+    async fn read_synonyms(&self) -> Result<(), Failure> {
+        let stream = StreamName::new(Synonyms::CATEGORY, SynonymsId::SHOP.0);
+        let mut newest = self.log.read_stream(&stream, Revision::MAX, Direction::Backward, 1);
+        if let Some(event) = newest.next().await {
+            let event = event?;
+            self.take_synonyms(&event)?;
+        }
+        Ok(())
+    }
+
+    fn take_synonyms(&self, event: &Recorded) -> Result<(), ApplyError> {
+        let (SynonymsEvent::SynonymsReplaced(replaced), _) = event::read(event)?;
+        if let Err(error) =
+            self.projector.index.set_synonyms(SynonymSource::Admin, &replaced.rules.join("\n"))
+        {
+            // Who set them was told of what cannot be read; these are another version's.
+            tracing::error!(%error, "synonyms not read, those of before stay");
+        }
+        Ok(())
+    }
+
     fn count(&mut self, event: &Recorded) -> Result<(), ApplyError> {
-        let (inventory_event, _) = event::read::<InventoryEvent>(event)?;
+        let (inventory_event, at) = event::read::<InventoryEvent>(event)?;
         let (on_hand, reserved) = stock::change(&inventory_event);
+        let sold = match inventory_event {
+            InventoryEvent::ReservationCommitted(committed) => committed.quantity,
+            _ => 0,
+        };
         let sku: souk_domain::SkuId = event::id(event)?;
+        if let Some(recount) = &mut self.rebuild {
+            let counted = recount.quantities.entry(sku.0).or_default();
+            counted.available += on_hand - reserved;
+            if sold > 0 {
+                counted.sold += f64::from(sold) * worth(at);
+                recount.latest = recount.latest.max(Some(at));
+            }
+            return Ok(());
+        }
         let availability = self.projector.index.availability();
-        match &mut self.rebuild {
-            Some(quantities) => *quantities.entry(sku.0).or_default() += on_hand - reserved,
-            None => availability.set(sku.0, availability.available(sku.0).unwrap_or(0) + on_hand - reserved),
+        availability.set(sku.0, availability.available(sku.0).unwrap_or(0) + on_hand - reserved);
+        if sold > 0 {
+            availability.sell(sku.0, sold, at);
         }
         Ok(())
     }
@@ -360,6 +401,14 @@ impl<'a> Session<'a> {
         };
         self.progress.take_lead(statuses, true);
     }
+}
+
+/// What a rebuild counts beside what is served.
+#[derive(Default)]
+struct Recount {
+    quantities: HashMap<Uuid, Quantities>,
+    /// The latest sale.
+    latest: Option<DateTime<Utc>>,
 }
 
 /// An item folded from its stream.

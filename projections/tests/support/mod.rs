@@ -188,7 +188,7 @@ impl World {
                 let released = ReservationReleased { order_id: id, quantity: 1 };
                 self.stock(offer.sku_id(), vec![released.into()]).await;
             }
-            return self.order(id, OrderCancelled { reason: CancelReason::PaymentDeclined }).await;
+            return self.order(id, OrderCancelled::from(CancelReason::PaymentDeclined)).await;
         }
         let completed = PaymentCompleted { amount: total, charge_id: "ch_1".into() };
         self.append(payment, vec![PaymentEvent::from(completed)]).await;
@@ -255,7 +255,7 @@ impl World {
         .fetch_all(&self.pool)
         .await
         .unwrap();
-        assert_eq!(views.len(), 10, "{views:?}");
+        assert_eq!(views.len(), 12, "{views:?}");
         let mut rows = Vec::new();
         for view in views {
             let sql = format!("SELECT '{view} ' || t::text FROM views.{view} t ORDER BY 1");
@@ -343,6 +343,7 @@ pub(crate) fn placed(buyer: AccountId, lines: Vec<OrderLine>) -> OrderPlaced {
         cart_id: CartId::nth(buyer, 1),
         total: souk_domain::order::total(&lines).unwrap().unwrap(),
         lines,
+        charges: souk_domain::pricing::Charges::default(),
         payment: card(),
         ship_to: ship_to(buyer),
     }

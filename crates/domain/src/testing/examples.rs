@@ -1,14 +1,19 @@
 //! One example of every event, with all its fields filled; what the golden files hold. Ids are small and readable.
 
+use chrono::{DateTime, TimeDelta};
 use uuid::Uuid;
 
 use crate::{
-    AccountId, CartId, Currency, ItemId, Money, OrderId, Sealed, Sku, SkuId,
+    AccountId, CartId, CreditId, Currency, ItemId, Money, OrderId, PromotionId, Sealed, Sku, SkuId,
     account::{
         AccountEvent, AccountForgotten, AccountRegistered, AccountReinstated, AccountSuspended,
         ProfileRevised, Role, RoleGranted,
     },
     cart::{CartCheckedOut, CartEvent, CartLine, CartOpened, LineAdded, LineQuantityChanged, LineRemoved},
+    credit::{
+        CreditEvent, CreditGranted, CreditHeld, CreditHoldRejected, CreditKind, CreditOpened, CreditReleased,
+        CreditReturned, CreditSpent,
+    },
     inventory::{
         InventoryEvent, ReservationCommitted, ReservationRejected, ReservationReleased, StockAdjusted,
         StockReceived, StockReserved,
@@ -19,17 +24,23 @@ use crate::{
     },
     order::{
         CancelReason, CancellationRequested, OrderCancelled, OrderCompleted, OrderEvent, OrderLine,
-        OrderPaid, OrderPlaced, OrderReadyToShip, OrderStockReserved, ShipTo,
+        OrderPaid, OrderPlaced, OrderReadyToShip, OrderStockReserved, ShipTo, ShortLine,
     },
     payment::{
         ChargebackClosed, ChargebackOpened, FailureReason, PartialRefundRequested, PaymentActionRequired,
         PaymentCompleted, PaymentEvent, PaymentFailed, PaymentMethod, PaymentPartlyRefunded, PaymentRefunded,
         PaymentRequested, PaymentType, RefundRequested,
     },
+    pricing::{Charges, CreditUse, Discount, TakesOff},
+    promotion::{
+        CouponClaimed, CouponRedeemed, CouponRejected, CouponRejection, CouponReleased, PromotionCreated,
+        PromotionEnded, PromotionEvent,
+    },
     shipment::{
         ShipmentCancelled, ShipmentDelivered, ShipmentDispatched, ShipmentEvent, ShipmentReady,
         ShipmentRefused, ShipmentRequested,
     },
+    synonyms::{SynonymsEvent, SynonymsReplaced},
 };
 
 pub const BUYER: AccountId = AccountId(Uuid::from_u128(0xB));
@@ -114,6 +125,17 @@ pub fn card() -> PaymentMethod {
     }
 }
 
+/// What is taken off two red pots is what is added.
+pub fn charges() -> Charges {
+    let promotion_id = PromotionId::of_code("SPRING");
+    Charges {
+        shipping: Some(cents(500)),
+        tax: Some(cents(198)),
+        discounts: vec![Discount { promotion_id, code: Some("SPRING".to_owned()), amount: cents(698) }],
+        credits: vec![CreditUse { credit_id: CreditId::of_gift_card("GIFT"), amount: cents(1000) }],
+    }
+}
+
 /// Two red pots at 15.99 each.
 pub fn checked_out() -> CartCheckedOut {
     CartCheckedOut {
@@ -121,6 +143,7 @@ pub fn checked_out() -> CartCheckedOut {
         buyer_id: BUYER,
         lines: vec![order_line("red", 2, 1599)],
         total: cents(3198),
+        charges: charges(),
         payment: card(),
         ship_to: ship_to(),
     }
@@ -132,6 +155,7 @@ pub fn placed() -> OrderPlaced {
         cart_id: CartId::nth(BUYER, 1),
         lines: vec![order_line("red", 2, 1599)],
         total: cents(3198),
+        charges: charges(),
         payment: card(),
         ship_to: ship_to(),
     }
@@ -200,7 +224,11 @@ pub fn order() -> Vec<OrderEvent> {
         OrderReadyToShip {}.into(),
         OrderCompleted {}.into(),
         CancellationRequested {}.into(),
-        OrderCancelled { reason: CancelReason::OutOfStock }.into(),
+        OrderCancelled {
+            reason: CancelReason::OutOfStock,
+            short_lines: vec![ShortLine { sku_id: sku_id("red"), requested: 2, available: 1 }],
+        }
+        .into(),
     ]
 }
 
@@ -238,6 +266,49 @@ pub fn shipment() -> Vec<ShipmentEvent> {
             .into(),
         ShipmentDelivered {}.into(),
         ShipmentCancelled {}.into(),
+    ]
+}
+
+pub fn synonyms() -> Vec<SynonymsEvent> {
+    vec![
+        SynonymsReplaced { rules: vec!["tv, television".to_owned(), "notebook => laptop".to_owned()] }.into(),
+    ]
+}
+
+pub fn promotion_created() -> PromotionCreated {
+    PromotionCreated {
+        code: "SPRING".to_owned(),
+        takes_off: TakesOff::Percentage { basis_points: 1_000 },
+        minimum: Some(cents(2_000)),
+        starts_at: Some(DateTime::UNIX_EPOCH),
+        ends_at: Some(DateTime::UNIX_EPOCH + TimeDelta::days(1)),
+        limit: Some(100),
+        limit_per_buyer: Some(1),
+    }
+}
+
+pub fn promotion() -> Vec<PromotionEvent> {
+    let order_id = order_id(1);
+    vec![
+        promotion_created().into(),
+        PromotionEnded {}.into(),
+        CouponClaimed { order_id, buyer_id: BUYER }.into(),
+        CouponRejected { order_id, buyer_id: BUYER, reason: CouponRejection::Exhausted }.into(),
+        CouponReleased { order_id }.into(),
+        CouponRedeemed { order_id }.into(),
+    ]
+}
+
+pub fn credit() -> Vec<CreditEvent> {
+    let (order_id, amount, reason) = (order_id(1), cents(1_000), Some("sorry".to_owned()));
+    vec![
+        CreditOpened { kind: CreditKind::StoreCredit, currency: Currency::USD, owner: Some(BUYER) }.into(),
+        CreditGranted { amount: cents(5_000), reason: reason.clone() }.into(),
+        CreditHeld { order_id, amount }.into(),
+        CreditHoldRejected { order_id, amount, available: 10 }.into(),
+        CreditReleased { order_id, amount: Some(amount) }.into(),
+        CreditSpent { order_id, amount }.into(),
+        CreditReturned { order_id, refund_key: Uuid::from_u128(0x4E), amount: cents(300), reason }.into(),
     ]
 }
 

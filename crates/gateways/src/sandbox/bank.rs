@@ -14,7 +14,10 @@ use super::{
     script::Rule,
     writer::Writer,
 };
-use crate::{Booking, Cancellation, Carrier, Charge, GatewayError, PaymentDetails, PaymentGateway};
+use crate::{
+    Booking, BuyerAction, Cancellation, Carrier, Charge, GatewayError, PaymentDetails, PaymentGateway,
+    Purchase,
+};
 
 /// A bank and a carrier that exist on this machine alone. Clones share one bank.
 #[derive(Clone)]
@@ -40,6 +43,13 @@ impl SandboxBank {
     pub async fn balance(&self, buyer: AccountId) -> Result<i64, GatewayError> {
         let now = (self.0.clock)();
         self.0.writer.run(move |db| Ledger { db, now }.balance(buyer)).await
+    }
+
+    /// Plays the buyer before his bank: confirms a charge that waits for it, or refuses to. What became of the charge;
+    /// `None` if there is none.
+    pub async fn answer(&self, charge_id: &str, confirm: bool) -> Result<Option<Charge>, GatewayError> {
+        let (now, charge_id) = ((self.0.clock)(), charge_id.to_owned());
+        self.0.writer.run(move |db| Ledger { db, now }.answer(&charge_id, confirm)).await
     }
 
     /// One attempt at a step, as the script wants it. `work` is told whether to refuse.
@@ -116,23 +126,31 @@ impl PaymentGateway for SandboxBank {
         .await
     }
 
-    async fn charge(&self, key: Uuid, method: &PaymentMethod, amount: Money) -> Result<Charge, GatewayError> {
-        let method = method.clone();
+    async fn charge(&self, purchase: &Purchase) -> Result<Charge, GatewayError> {
+        let Purchase { key, method, amount, .. } = purchase.clone();
         self.attempt(Step::Charge, key, move |ledger, refuse| ledger.charge(key, &method, amount, refuse))
             .await
     }
 
-    async fn find(&self, key: Uuid) -> Result<Option<Charge>, GatewayError> {
+    async fn find(&self, purchase: &Purchase) -> Result<Option<Charge>, GatewayError> {
+        let key = purchase.key;
         self.attempt(Step::Find, key, move |ledger, _| ledger.find(key)).await
     }
 
-    async fn cancel(&self, key: Uuid) -> Result<Cancellation, GatewayError> {
+    async fn cancel(&self, purchase: &Purchase) -> Result<Cancellation, GatewayError> {
+        let key = purchase.key;
         self.attempt(Step::Cancel, key, move |ledger, _| ledger.cancel(key)).await
     }
 
     async fn refund(&self, key: Uuid, charge_id: &str, amount: Money) -> Result<String, GatewayError> {
         let charge_id = charge_id.to_owned();
         self.attempt(Step::Refund, key, move |ledger, _| ledger.refund(key, &charge_id, amount)).await
+    }
+
+    async fn action(&self, charge_id: &str) -> Result<Option<BuyerAction>, GatewayError> {
+        let (now, asked) = ((self.0.clock)(), charge_id.to_owned());
+        let waits = self.0.writer.run(move |db| Ledger { db, now }.waits(&asked)).await?;
+        Ok(waits.then(|| BuyerAction::Redirect { url: format!("/v1/sandbox/charges/{charge_id}") }))
     }
 }
 

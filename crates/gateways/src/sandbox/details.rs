@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike, Utc};
 use souk_domain::payment::PaymentType;
 
-use crate::{GatewayError, PaymentDetails};
+use crate::{GatewayError, PaymentDetails, Secret};
 
 /// All that is kept of payment details.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(super) enum Behaviour {
     FailsAtFirst,
     Declined,
     InsufficientFunds,
+    /// Pays once the buyer has confirmed it.
+    Asks,
     /// Pays as far as the buyer's balance goes.
     Wallet,
 }
@@ -29,19 +31,12 @@ pub(super) enum Behaviour {
 pub(super) fn check(details: &PaymentDetails, now: DateTime<Utc>) -> Result<Kept, GatewayError> {
     match details {
         PaymentDetails::Card { card_no, expiry, cvc } => {
-            let digits = card_digits(card_no.expose())
-                .ok_or_else(|| GatewayError::invalid(CARD_NO, "This is not a card number."))?;
-            check_expiry(expiry, now)?;
-            if !matches!(cvc.expose().len(), 3 | 4) || !all_digits(cvc.expose()) {
-                return Err(GatewayError::invalid(
-                    "paymentInfo.cvc",
-                    "The check code has three or four digits.",
-                ));
-            }
+            let digits = Card::read(card_no, expiry, cvc, now)?.digits;
             let behaviour = match digits.as_str() {
                 "4242424242424242" => Behaviour::Pays,
                 "4000000000009995" => Behaviour::InsufficientFunds,
                 "4000000000000119" => Behaviour::FailsAtFirst,
+                "4000002500003155" => Behaviour::Asks,
                 // 4000000000000002, and whatever else is well-formed: a sandbox must not seem to take a real card.
                 _ => Behaviour::Declined,
             };
@@ -50,6 +45,20 @@ pub(super) fn check(details: &PaymentDetails, now: DateTime<Utc>) -> Result<Kept
                 behaviour,
                 brand: brand(&digits),
                 last_four: Some(digits[digits.len() - 4..].to_owned()),
+            })
+        }
+        PaymentDetails::CardToken { token } => {
+            let (behaviour, last_four) = match token.as_str() {
+                "pm_card_visa" => (Behaviour::Pays, "4242"),
+                "pm_card_visa_chargeDeclined" => (Behaviour::Declined, "0002"),
+                "pm_card_authenticationRequired" => (Behaviour::Asks, "3155"),
+                _ => return Err(GatewayError::invalid(TOKEN, "The sandbox does not know this token.")),
+            };
+            Ok(Kept {
+                payment_type: PaymentType::Card,
+                behaviour,
+                brand: Some("visa"),
+                last_four: Some(last_four.to_owned()),
             })
         }
         PaymentDetails::Upi { vpa } => {
@@ -74,6 +83,31 @@ pub(super) fn check(details: &PaymentDetails, now: DateTime<Utc>) -> Result<Kept
     }
 }
 
+/// Card details that are well-formed.
+pub(crate) struct Card {
+    pub(crate) digits: zeroize::Zeroizing<String>,
+    pub(crate) month: u32,
+    pub(crate) year: i32,
+}
+
+impl Card {
+    pub(crate) fn read(
+        card_no: &Secret,
+        expiry: &str,
+        cvc: &Secret,
+        now: DateTime<Utc>,
+    ) -> Result<Self, GatewayError> {
+        let digits = card_digits(card_no.expose())
+            .ok_or_else(|| GatewayError::invalid(CARD_NO, "This is not a card number."))?;
+        let (year, month) = check_expiry(expiry, now)?;
+        if !matches!(cvc.expose().len(), 3 | 4) || !all_digits(cvc.expose()) {
+            return Err(GatewayError::invalid("paymentInfo.cvc", "The check code has three or four digits."));
+        }
+        Ok(Self { digits, month, year })
+    }
+}
+
+const TOKEN: &str = "paymentInfo.token";
 const CARD_NO: &str = "paymentInfo.cardNo";
 const EXPIRY: &str = "paymentInfo.expiry";
 
@@ -81,6 +115,7 @@ const EXPIRY: &str = "paymentInfo.expiry";
 pub(super) fn refused_field(details: &PaymentDetails) -> &'static str {
     match details {
         PaymentDetails::Card { .. } => CARD_NO,
+        PaymentDetails::CardToken { .. } => TOKEN,
         PaymentDetails::Upi { .. } => "paymentInfo.vpa",
         PaymentDetails::Wallet => "paymentInfo.paymentType",
     }
@@ -129,13 +164,13 @@ fn brand(digits: &str) -> Option<&'static str> {
 }
 
 /// A card is good until its month has ended.
-fn check_expiry(expiry: &str, now: DateTime<Utc>) -> Result<(), GatewayError> {
+fn check_expiry(expiry: &str, now: DateTime<Utc>) -> Result<(i32, u32), GatewayError> {
     let (year, month) = parse_expiry(expiry)
         .ok_or_else(|| GatewayError::invalid(EXPIRY, "The expiry date is written MM/YY or MM/YYYY."))?;
     if (year, month) < (now.year(), now.month()) {
         return Err(GatewayError::invalid(EXPIRY, "The card has expired."));
     }
-    Ok(())
+    Ok((year, month))
 }
 
 fn parse_expiry(text: &str) -> Option<(i32, u32)> {
@@ -165,8 +200,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Secret;
-
     fn now() -> DateTime<Utc> {
         Utc.with_ymd_and_hms(2026, 7, 15, 12, 0, 0).unwrap()
     }
@@ -199,6 +232,7 @@ mod tests {
         assert_eq!(behaviour("4000-0000-0000-0002"), Behaviour::Declined);
         assert_eq!(behaviour("4000000000009995"), Behaviour::InsufficientFunds);
         assert_eq!(behaviour("4000000000000119"), Behaviour::FailsAtFirst);
+        assert_eq!(behaviour("4000002500003155"), Behaviour::Asks);
         assert_eq!(behaviour("5555555555554444"), Behaviour::Declined);
     }
 

@@ -2,7 +2,8 @@
 //! transaction of the writer; a refusal is found before anything is written.
 //!
 //! Ids are made of keys (`tok_…`, `ch_…`, `re_…`, `bk_…` and the key in hexadecimal), so that a key finds its row and a row
-//! its id. The outcome of a charge is written once and never changed.
+//! its id. The outcome of a charge is written once and never changed,
+//! but for one that waits for the buyer.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -127,30 +128,31 @@ impl Ledger<'_> {
             return Ok(if same { Ok(known.charge) } else { Err(key_reused("charge")) });
         }
         let mut wallet = None;
-        let failure = match self.behaviour(method, refuse)? {
+        let outcome = match self.behaviour(method, refuse)? {
             (Behaviour::FailsAtFirst, _) if self.count_attempt("flakyCard", key)? == 1 => {
                 return Ok(Err(GatewayError::Unavailable("this card fails at first".to_owned())));
             }
-            (Behaviour::Pays | Behaviour::FailsAtFirst, _) => None,
-            (Behaviour::Declined, _) => Some(FailureReason::CardDeclined),
-            (Behaviour::InsufficientFunds, _) => Some(FailureReason::InsufficientFunds),
+            (Behaviour::Pays | Behaviour::FailsAtFirst, _) => CHARGED,
+            (Behaviour::Asks, _) => ACTION_REQUIRED,
+            (Behaviour::Declined, _) => DECLINED,
+            (Behaviour::InsufficientFunds, _) => INSUFFICIENT_FUNDS,
             (Behaviour::Wallet, buyer) => {
                 wallet = Some(buyer);
-                (!self.take(buyer, amount.amount)?).then_some(FailureReason::InsufficientFunds)
+                if self.take(buyer, amount.amount)? { CHARGED } else { INSUFFICIENT_FUNDS }
             }
         };
         let mut adding =
             self.db.prepare_cached("INSERT INTO charges VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7)")?;
         adding.execute(params![
             bytes(&key),
-            outcome_name(failure),
+            outcome,
             method.token,
             amount.amount,
             amount.currency.as_str(),
             wallet.as_ref().map(bytes),
             self.now.timestamp_millis()
         ])?;
-        Ok(Ok(charge_of(key, failure)))
+        Ok(Ok(charge_of(key, outcome)))
     }
 
     pub(super) fn find(&self, key: Uuid) -> Answer<Option<Charge>> {
@@ -161,14 +163,37 @@ impl Ledger<'_> {
         let Some(known) = self.known_charge(key)? else {
             let mut adding =
                 self.db.prepare_cached("INSERT INTO charges (key, outcome, at) VALUES (?1, ?2, ?3)")?;
-            let outcome = outcome_name(Some(FailureReason::Cancelled));
-            adding.execute(params![bytes(&key), outcome, self.now.timestamp_millis()])?;
+            adding.execute(params![bytes(&key), CANCELLED, self.now.timestamp_millis()])?;
             return Ok(Ok(Cancellation::Cancelled));
         };
         Ok(Ok(match known.charge {
             Charge::Charged { charge_id } => Cancellation::AlreadyCharged(charge_id),
             Charge::Failed(_) => Cancellation::Cancelled,
+            Charge::ActionRequired { .. } => {
+                self.end(key, CANCELLED)?;
+                Cancellation::Cancelled
+            }
         }))
+    }
+
+    /// A charge that waits for the buyer ends, one way or the other; one that does not stays as it is.
+    fn end(&self, key: Uuid, outcome: &str) -> rusqlite::Result<()> {
+        self.db
+            .prepare_cached("UPDATE charges SET outcome = ?2 WHERE key = ?1 AND outcome = 'actionRequired'")?
+            .execute(params![bytes(&key), outcome])?;
+        Ok(())
+    }
+
+    pub(super) fn waits(&self, charge_id: &str) -> rusqlite::Result<bool> {
+        let Some(key) = key_of("ch", charge_id) else { return Ok(false) };
+        let known = self.known_charge(key)?;
+        Ok(known.is_some_and(|known| matches!(known.charge, Charge::ActionRequired { .. })))
+    }
+
+    pub(super) fn answer(&self, charge_id: &str, confirm: bool) -> rusqlite::Result<Option<Charge>> {
+        let Some(key) = key_of("ch", charge_id) else { return Ok(None) };
+        self.end(key, if confirm { CHARGED } else { DECLINED })?;
+        Ok(self.known_charge(key)?.map(|known| known.charge))
     }
 
     pub(super) fn refund(&self, key: Uuid, charge_id: &str, amount: Money) -> Answer<String> {
@@ -311,7 +336,7 @@ impl Ledger<'_> {
             let amount: Option<i64> = row.get(2)?;
             let currency = row.get_ref(3)?.as_str_or_null()?.and_then(|text| text.parse().ok());
             Ok(KnownCharge {
-                charge: charge_of(key, failure_of(row.get_ref(0)?.as_str()?)),
+                charge: charge_of(key, row.get_ref(0)?.as_str()?),
                 asked: token
                     .zip(amount.zip(currency))
                     .map(|(token, (amount, currency))| (token, Money::new(amount, currency))),
@@ -353,25 +378,19 @@ fn key_reused(what: &str) -> GatewayError {
     GatewayError::invalid("key", &format!("this key belongs to another {what}"))
 }
 
-fn charge_of(key: Uuid, failure: Option<FailureReason>) -> Charge {
-    failure.map_or_else(|| Charge::Charged { charge_id: id("ch", key) }, Charge::Failed)
-}
+const CHARGED: &str = "charged";
+const DECLINED: &str = "cardDeclined";
+const INSUFFICIENT_FUNDS: &str = "insufficientFunds";
+const CANCELLED: &str = "cancelled";
+const ACTION_REQUIRED: &str = "actionRequired";
 
-fn outcome_name(failure: Option<FailureReason>) -> &'static str {
-    match failure {
-        None => "charged",
-        Some(FailureReason::CardDeclined) => "cardDeclined",
-        Some(FailureReason::InsufficientFunds) => "insufficientFunds",
-        Some(FailureReason::Cancelled) => "cancelled",
-    }
-}
-
-fn failure_of(outcome: &str) -> Option<FailureReason> {
+fn charge_of(key: Uuid, outcome: &str) -> Charge {
     match outcome {
-        "charged" => None,
-        "insufficientFunds" => Some(FailureReason::InsufficientFunds),
-        "cancelled" => Some(FailureReason::Cancelled),
-        _ => Some(FailureReason::CardDeclined),
+        CHARGED => Charge::Charged { charge_id: id("ch", key) },
+        ACTION_REQUIRED => Charge::ActionRequired { charge_id: id("ch", key) },
+        INSUFFICIENT_FUNDS => Charge::Failed(FailureReason::InsufficientFunds),
+        CANCELLED => Charge::Failed(FailureReason::Cancelled),
+        _ => Charge::Failed(FailureReason::CardDeclined),
     }
 }
 
@@ -381,6 +400,7 @@ fn behaviour_name(behaviour: Behaviour) -> &'static str {
         Behaviour::FailsAtFirst => "failsAtFirst",
         Behaviour::Declined => "declined",
         Behaviour::InsufficientFunds => "insufficientFunds",
+        Behaviour::Asks => "asks",
         Behaviour::Wallet => "wallet",
     }
 }
@@ -390,6 +410,7 @@ fn behaviour_of(name: &str) -> Behaviour {
         "pays" => Behaviour::Pays,
         "failsAtFirst" => Behaviour::FailsAtFirst,
         "insufficientFunds" => Behaviour::InsufficientFunds,
+        "asks" => Behaviour::Asks,
         "wallet" => Behaviour::Wallet,
         _ => Behaviour::Declined,
     }

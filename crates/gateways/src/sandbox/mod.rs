@@ -9,7 +9,7 @@
 //! `docs/sandbox.md` is the page for those who try things out.
 
 mod bank;
-mod details;
+pub(crate) mod details;
 mod ledger;
 mod script;
 mod writer;

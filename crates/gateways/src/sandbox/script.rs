@@ -17,7 +17,7 @@
 //! unknownLost: 1, unknownFirst: 1` the attempts 1 and 2 are unavailable, 3 is lost, 4 is carried out unseen, and from 5
 //! on all is well.
 
-use std::{fmt, io, path::Path};
+use std::{fmt, io, path::Path, time::Duration};
 
 use serde::Deserialize;
 
@@ -113,6 +113,13 @@ impl Script {
 
     pub fn read(file: &Path) -> Result<Self, ScriptError> {
         Self::parse(&std::fs::read_to_string(file)?)
+    }
+
+    /// What is waited before the slowest of all steps.
+    pub fn longest_delay(&self) -> Duration {
+        let Self { tokenize, charge, find, cancel, refund, book, cancel_booking } = self;
+        let rules = [tokenize, charge, find, cancel, refund, book, cancel_booking];
+        Duration::from_millis(rules.map(|rule| rule.delay_ms).into_iter().max().unwrap_or(0))
     }
 
     pub fn rule(&self, step: Step) -> Rule {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use souk_domain::{
     Money,
     payment::{FailureReason, PaymentMethod, PaymentType},
@@ -11,12 +12,17 @@ use souk_gateways::{
 };
 use tokio::task::JoinSet;
 
-use crate::support::{Keys, TestBank, card, usd};
+use crate::support::{Keys, TestBank, buys, card, usd};
+
+pub(crate) type Answering = Box<dyn Fn(String, bool) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What the gateway under test takes for a good card, for one without money, and an amount it can charge.
 pub(crate) struct Samples {
     pub(crate) pays: PaymentDetails,
     pub(crate) declined: PaymentDetails,
+    /// What the buyer has to confirm, and how he does (or refuses to), by the charge's id.
+    pub(crate) asks: PaymentDetails,
+    pub(crate) answer: Answering,
     pub(crate) amount: Money,
 }
 
@@ -32,6 +38,7 @@ pub(crate) async fn payments(gateway: Arc<dyn PaymentGateway>, keys: Keys, sampl
     suite.cancel_and_charge_have_one_winner().await;
     suite.refunds_happen_once_and_never_exceed_the_charge().await;
     suite.nothing_else_is_refunded().await;
+    suite.a_charge_may_wait_for_its_buyer().await;
 }
 
 pub(crate) async fn carrier(carrier: Arc<dyn Carrier>, keys: Keys, served: &str) {
@@ -73,9 +80,9 @@ impl Suite {
 
     async fn charged(&self) -> String {
         let method = self.method().await;
-        match self.gateway.charge(self.keys.next(), &method, self.samples.amount).await.unwrap() {
+        match self.gateway.charge(&buys(self.keys.next(), &method, self.samples.amount)).await.unwrap() {
             Charge::Charged { charge_id } => charge_id,
-            failed @ Charge::Failed(_) => panic!("{failed:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -120,56 +127,65 @@ impl Suite {
         let mut calls = JoinSet::new();
         for _ in 0..20 {
             let (gateway, method) = (self.gateway.clone(), method.clone());
-            calls.spawn(async move { gateway.charge(key, &method, amount).await.unwrap() });
+            calls.spawn(async move { gateway.charge(&buys(key, &method, amount)).await.unwrap() });
         }
         let charges = calls.join_all().await;
         assert!(matches!(&charges[0], Charge::Charged { .. }), "{:?}", charges[0]);
         assert!(charges.iter().all(|charge| *charge == charges[0]), "{charges:?}");
-        assert_eq!(self.gateway.find(key).await.unwrap().as_ref(), Some(&charges[0]));
-        assert_ne!(self.gateway.charge(self.keys.next(), &method, amount).await.unwrap(), charges[0]);
+        assert_eq!(self.gateway.find(&buys(key, &method, amount)).await.unwrap().as_ref(), Some(&charges[0]));
+        assert_ne!(self.gateway.charge(&buys(self.keys.next(), &method, amount)).await.unwrap(), charges[0]);
     }
 
     async fn a_key_is_for_one_charge(&self) {
         let (key, method) = (self.keys.next(), self.method().await);
-        self.gateway.charge(key, &method, self.samples.amount).await.unwrap();
-        assert_invalid(self.gateway.charge(key, &method, self.plus(1)).await, "key");
-        assert_invalid(self.gateway.charge(key, &self.method().await, self.samples.amount).await, "key");
+        self.gateway.charge(&buys(key, &method, self.samples.amount)).await.unwrap();
+        assert_invalid(self.gateway.charge(&buys(key, &method, self.plus(1))).await, "key");
+        assert_invalid(
+            self.gateway.charge(&buys(key, &self.method().await, self.samples.amount)).await,
+            "key",
+        );
         let negative = Money { amount: -1, ..self.samples.amount };
-        assert_invalid(self.gateway.charge(self.keys.next(), &method, negative).await, "amount");
+        assert_invalid(self.gateway.charge(&buys(self.keys.next(), &method, negative)).await, "amount");
     }
 
     async fn a_declined_charge_stays_declined(&self) {
         let (key, buyer) = (self.keys.next(), self.keys.account());
         let method = self.gateway.tokenize(self.keys.next(), buyer, &self.samples.declined).await.unwrap();
         let declined = Charge::Failed(FailureReason::CardDeclined);
-        assert_eq!(self.gateway.charge(key, &method, self.samples.amount).await.unwrap(), declined);
-        assert_eq!(self.gateway.charge(key, &method, self.samples.amount).await.unwrap(), declined);
-        assert_eq!(self.gateway.cancel(key).await.unwrap(), Cancellation::Cancelled);
-        assert_eq!(self.gateway.find(key).await.unwrap(), Some(declined), "the reason is not forgotten");
+        let purchase = buys(key, &method, self.samples.amount);
+        assert_eq!(self.gateway.charge(&purchase).await.unwrap(), declined);
+        assert_eq!(self.gateway.charge(&purchase).await.unwrap(), declined);
+        assert_eq!(self.gateway.cancel(&purchase).await.unwrap(), Cancellation::Cancelled);
+        assert_eq!(
+            self.gateway.find(&purchase).await.unwrap(),
+            Some(declined),
+            "the reason is not forgotten"
+        );
     }
 
     async fn an_unheard_of_key_is_not_found(&self) {
-        assert_eq!(self.gateway.find(self.keys.next()).await.unwrap(), None);
+        let unheard_of = buys(self.keys.next(), &self.method().await, self.samples.amount);
+        assert_eq!(self.gateway.find(&unheard_of).await.unwrap(), None);
     }
 
     async fn a_cancelled_key_is_never_charged(&self) {
-        let (key, method) = (self.keys.next(), self.method().await);
+        let purchase = buys(self.keys.next(), &self.method().await, self.samples.amount);
         for _ in 0..2 {
-            assert_eq!(self.gateway.cancel(key).await.unwrap(), Cancellation::Cancelled);
+            assert_eq!(self.gateway.cancel(&purchase).await.unwrap(), Cancellation::Cancelled);
         }
         let cancelled = Charge::Failed(FailureReason::Cancelled);
-        assert_eq!(self.gateway.charge(key, &method, self.samples.amount).await.unwrap(), cancelled);
-        assert_eq!(self.gateway.find(key).await.unwrap(), Some(cancelled));
+        assert_eq!(self.gateway.charge(&purchase).await.unwrap(), cancelled);
+        assert_eq!(self.gateway.find(&purchase).await.unwrap(), Some(cancelled));
     }
 
     async fn cancel_and_charge_have_one_winner(&self) {
         let (method, amount) = (self.method().await, self.samples.amount);
         for round in 0..50 {
-            let key = self.keys.next();
-            let (gateway, method) = (self.gateway.clone(), method.clone());
-            let charge = tokio::spawn(async move { gateway.charge(key, &method, amount).await.unwrap() });
-            let gateway = self.gateway.clone();
-            let cancel = tokio::spawn(async move { gateway.cancel(key).await.unwrap() });
+            let purchase = buys(self.keys.next(), &method, amount);
+            let (gateway, asked) = (self.gateway.clone(), purchase.clone());
+            let charge = tokio::spawn(async move { gateway.charge(&asked).await.unwrap() });
+            let (gateway, asked) = (self.gateway.clone(), purchase.clone());
+            let cancel = tokio::spawn(async move { gateway.cancel(&asked).await.unwrap() });
             // Either may come first; both must agree on who did.
             let (charge, cancel) = if round % 2 == 0 {
                 (charge.await.unwrap(), cancel.await.unwrap())
@@ -184,7 +200,7 @@ impl Suite {
                 (Charge::Failed(FailureReason::Cancelled), Cancellation::Cancelled) => {}
                 other => panic!("both won, or none: {other:?}"),
             }
-            assert_eq!(self.gateway.find(key).await.unwrap(), Some(charge));
+            assert_eq!(self.gateway.find(&purchase).await.unwrap(), Some(charge));
         }
     }
 
@@ -217,13 +233,52 @@ impl Suite {
         let other = Money::new(amount.amount, "XTS".parse().unwrap());
         assert_invalid(self.gateway.refund(self.keys.next(), &charge, other).await, "amount");
     }
+
+    async fn a_charge_may_wait_for_its_buyer(&self) {
+        let buyer = self.keys.account();
+        let answers = [
+            (Some(true), None),
+            (Some(false), Some(FailureReason::CardDeclined)),
+            (None, Some(FailureReason::Cancelled)),
+        ];
+        for (answer, failure) in answers {
+            let method = self.gateway.tokenize(self.keys.next(), buyer, &self.samples.asks).await.unwrap();
+            let purchase = buys(self.keys.next(), &method, self.samples.amount);
+            let asked = self.gateway.charge(&purchase).await.unwrap();
+            let Charge::ActionRequired { charge_id } = &asked else { panic!("{asked:?}") };
+            assert_eq!(self.gateway.charge(&purchase).await.unwrap(), asked, "repeated");
+            assert_eq!(self.gateway.find(&purchase).await.unwrap().as_ref(), Some(&asked));
+            assert!(self.gateway.action(charge_id).await.unwrap().is_some(), "the buyer is told what to do");
+
+            match answer {
+                Some(confirm) => (self.samples.answer)(charge_id.clone(), confirm).await,
+                None => {
+                    assert_eq!(self.gateway.cancel(&purchase).await.unwrap(), Cancellation::Cancelled);
+                }
+            }
+            let expected =
+                failure.map_or_else(|| Charge::Charged { charge_id: charge_id.clone() }, Charge::Failed);
+            assert_eq!(self.gateway.charge(&purchase).await.unwrap(), expected);
+            assert_eq!(self.gateway.find(&purchase).await.unwrap(), Some(expected));
+            assert_eq!(self.gateway.action(charge_id).await.unwrap(), None, "nothing is left to do");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_sandbox_keeps_the_contract_of_payments() {
     let test = TestBank::new();
-    let samples =
-        Samples { pays: card("4242424242424242"), declined: card("4000000000000002"), amount: usd(1599) };
+    let bank = test.bank.clone();
+    let samples = Samples {
+        pays: card("4242424242424242"),
+        declined: card("4000000000000002"),
+        asks: card("4000002500003155"),
+        answer: Box::new(move |charge_id, confirm| {
+            let bank = bank.clone();
+            Box::pin(async move { drop(bank.answer(&charge_id, confirm).await.unwrap()) })
+        }),
+        amount: usd(1599),
+    };
     payments(Arc::new(Measured::new("sandbox", test.bank.clone())), test.keys.clone(), samples).await;
 }
 

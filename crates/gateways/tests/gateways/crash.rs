@@ -13,7 +13,7 @@ use souk_gateways::{
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::support::{Keys, TestBank, now, usd};
+use crate::support::{Keys, TestBank, buys, now, usd};
 
 const FILE: &str = "SOUK_TEST_BANK";
 const SEED: Uuid = Uuid::from_u128(1);
@@ -31,7 +31,7 @@ async fn charge_until_killed() {
             let (bank, key, keys) = (bank.clone(), keys.next(), keys.clone());
             calls.spawn(async move {
                 let wallet = bank.tokenize(key, keys.account(), &PaymentDetails::Wallet).await.unwrap();
-                let charge = bank.charge(key, &wallet, usd(1)).await.unwrap();
+                let charge = bank.charge(&buys(key, &wallet, usd(1))).await.unwrap();
                 assert!(matches!(charge, Charge::Charged { .. }), "{charge:?}");
                 // One write per line: a line is whole or missing its end.
                 std::io::stdout().write_all(format!("charged {key}\n").as_bytes()).unwrap();
@@ -60,8 +60,9 @@ async fn what_was_answered_survives_a_kill() {
     assert!(answered.len() >= 500, "the child ended early");
 
     let bank = test.reopened();
+    let method = bank.tokenize(test.keys.next(), test.keys.account(), &PaymentDetails::Wallet).await.unwrap();
     for key in &answered {
-        let found = bank.find(*key).await.unwrap();
+        let found = bank.find(&buys(*key, &method, usd(1))).await.unwrap();
         assert!(matches!(found, Some(Charge::Charged { .. })), "{key}: {found:?}");
     }
 
@@ -74,6 +75,6 @@ async fn what_was_answered_survives_a_kill() {
 
     // And the bank goes on.
     let wallet = bank.tokenize(test.keys.next(), test.keys.account(), &PaymentDetails::Wallet).await.unwrap();
-    let charge = bank.charge(test.keys.next(), &wallet, usd(OPENING_BALANCE + 1)).await.unwrap();
+    let charge = bank.charge(&buys(test.keys.next(), &wallet, usd(OPENING_BALANCE + 1))).await.unwrap();
     assert_eq!(charge, Charge::Failed(FailureReason::InsufficientFunds));
 }

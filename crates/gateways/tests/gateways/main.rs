@@ -4,6 +4,8 @@
 
 mod contract;
 mod crash;
+mod guarded;
 mod sandbox;
 mod script;
+mod stripe;
 mod support;

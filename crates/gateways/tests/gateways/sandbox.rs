@@ -7,11 +7,11 @@ use souk_gateways::{
 };
 use tokio::task::JoinSet;
 
-use crate::support::{TestBank, card, now, usd};
+use crate::support::{TestBank, buys, card, now, usd};
 
 async fn charge_with(test: &TestBank, details: &PaymentDetails, amount: i64) -> Charge {
     let method = test.bank.tokenize(test.keys.next(), test.keys.account(), details).await.unwrap();
-    test.bank.charge(test.keys.next(), &method, usd(amount)).await.unwrap()
+    test.bank.charge(&buys(test.keys.next(), &method, usd(amount))).await.unwrap()
 }
 
 #[tokio::test]
@@ -42,11 +42,11 @@ async fn a_card_that_fails_at_first_pays_when_retried() {
     let method = test.bank.tokenize(test.keys.next(), test.keys.account(), &details).await.unwrap();
     for _ in 0..2 {
         let key = test.keys.next();
-        let first = test.bank.charge(key, &method, usd(100)).await;
+        let first = test.bank.charge(&buys(key, &method, usd(100))).await;
         assert!(matches!(first, Err(GatewayError::Unavailable(_))), "{first:?}");
-        assert_eq!(test.bank.find(key).await.unwrap(), None, "nothing happened");
+        assert_eq!(test.bank.find(&buys(key, &method, usd(100))).await.unwrap(), None, "nothing happened");
         // Also when the bank was restarted in between.
-        let second = test.reopened().charge(key, &method, usd(100)).await.unwrap();
+        let second = test.reopened().charge(&buys(key, &method, usd(100))).await.unwrap();
         assert!(matches!(second, Charge::Charged { .. }), "{second:?}");
     }
 }
@@ -67,7 +67,7 @@ async fn tokens_belong_to_their_buyer_and_unknown_ones_are_declined() {
             brand: None,
             last_four: None,
         };
-        let charge = test.bank.charge(test.keys.next(), &method, usd(1)).await.unwrap();
+        let charge = test.bank.charge(&buys(test.keys.next(), &method, usd(1))).await.unwrap();
         assert_eq!(charge, Charge::Failed(FailureReason::CardDeclined), "{token}");
     }
 }
@@ -82,9 +82,9 @@ async fn an_invoice_is_written_down_as_paid() {
         last_four: None,
     };
     let key = test.keys.next();
-    let charge = test.bank.charge(key, &method, usd(100)).await.unwrap();
+    let charge = test.bank.charge(&buys(key, &method, usd(100))).await.unwrap();
     assert!(matches!(charge, Charge::Charged { .. }), "{charge:?}");
-    assert_eq!(test.bank.charge(key, &method, usd(100)).await.unwrap(), charge);
+    assert_eq!(test.bank.charge(&buys(key, &method, usd(100))).await.unwrap(), charge);
 }
 
 #[tokio::test]
@@ -94,11 +94,12 @@ async fn a_wallet_pays_up_to_its_balance_and_gets_refunds_back() {
     let wallet = test.bank.tokenize(test.keys.next(), buyer, &PaymentDetails::Wallet).await.unwrap();
     let insufficient = Charge::Failed(FailureReason::InsufficientFunds);
 
-    let too_much = test.bank.charge(test.keys.next(), &wallet, usd(OPENING_BALANCE + 1)).await.unwrap();
+    let too_much =
+        test.bank.charge(&buys(test.keys.next(), &wallet, usd(OPENING_BALANCE + 1))).await.unwrap();
     assert_eq!(too_much, insufficient);
-    let all = test.bank.charge(test.keys.next(), &wallet, usd(OPENING_BALANCE)).await.unwrap();
+    let all = test.bank.charge(&buys(test.keys.next(), &wallet, usd(OPENING_BALANCE))).await.unwrap();
     let Charge::Charged { charge_id } = all else { panic!("{all:?}") };
-    assert_eq!(test.bank.charge(test.keys.next(), &wallet, usd(1)).await.unwrap(), insufficient);
+    assert_eq!(test.bank.charge(&buys(test.keys.next(), &wallet, usd(1))).await.unwrap(), insufficient);
 
     let refund = test.keys.next();
     test.bank.refund(refund, &charge_id, usd(300)).await.unwrap();
@@ -118,7 +119,7 @@ async fn a_wallet_is_never_overdrawn_by_many_at_once() {
     for n in 0..100 {
         let bank = if n % 2 == 0 { test.bank.clone() } else { other.clone() };
         let (key, wallet) = (test.keys.next(), wallet.clone());
-        calls.spawn(async move { bank.charge(key, &wallet, usd(300)).await.unwrap() });
+        calls.spawn(async move { bank.charge(&buys(key, &wallet, usd(300))).await.unwrap() });
     }
     let charges = calls.join_all().await;
     let paid = charges.iter().filter(|charge| matches!(charge, Charge::Charged { .. })).count();
@@ -145,19 +146,22 @@ async fn reopening_the_file_keeps_everything() {
     let (paid, declined, cancelled, refunded, booked) =
         (test.keys.next(), test.keys.next(), test.keys.next(), test.keys.next(), test.keys.next());
     let method = test.bank.tokenize(token_key, buyer, &PaymentDetails::Wallet).await.unwrap();
-    let charge = test.bank.charge(paid, &method, usd(400)).await.unwrap();
+    let charge = test.bank.charge(&buys(paid, &method, usd(400))).await.unwrap();
     let Charge::Charged { charge_id } = &charge else { panic!("{charge:?}") };
-    let failure = test.bank.charge(declined, &method, usd(10_000)).await.unwrap();
-    PaymentGateway::cancel(&test.bank, cancelled).await.unwrap();
+    let failure = test.bank.charge(&buys(declined, &method, usd(10_000))).await.unwrap();
+    PaymentGateway::cancel(&test.bank, &buys(cancelled, &method, usd(1))).await.unwrap();
     let refund = test.bank.refund(refunded, charge_id, usd(150)).await.unwrap();
     let booking = test.bank.book(booked, "DE", None).await.unwrap();
 
     let bank = test.reopened();
     assert_eq!(bank.tokenize(token_key, buyer, &PaymentDetails::Wallet).await.unwrap(), method);
-    assert_eq!(bank.find(paid).await.unwrap().as_ref(), Some(&charge));
-    assert_eq!(bank.charge(paid, &method, usd(400)).await.unwrap(), charge);
-    assert_eq!(bank.find(declined).await.unwrap(), Some(failure));
-    assert_eq!(bank.find(cancelled).await.unwrap(), Some(Charge::Failed(FailureReason::Cancelled)));
+    assert_eq!(bank.find(&buys(paid, &method, usd(1))).await.unwrap().as_ref(), Some(&charge));
+    assert_eq!(bank.charge(&buys(paid, &method, usd(400))).await.unwrap(), charge);
+    assert_eq!(bank.find(&buys(declined, &method, usd(1))).await.unwrap(), Some(failure));
+    assert_eq!(
+        bank.find(&buys(cancelled, &method, usd(1))).await.unwrap(),
+        Some(Charge::Failed(FailureReason::Cancelled))
+    );
     assert_eq!(bank.refund(refunded, charge_id, usd(150)).await.unwrap(), refund);
     assert!(bank.refund(test.keys.next(), charge_id, usd(251)).await.is_err());
     assert_eq!(bank.balance(buyer).await.unwrap(), 10_000 - 400 + 150);
@@ -169,7 +173,7 @@ async fn no_card_number_is_in_the_files() {
     let test = TestBank::new();
     for number in ["4242 4242 4242 4242", "4000000000000002", "4000-0000-0000-0119"] {
         let method = test.bank.tokenize(test.keys.next(), test.keys.account(), &card(number)).await.unwrap();
-        let _ = test.bank.charge(test.keys.next(), &method, usd(100)).await;
+        let _ = test.bank.charge(&buys(test.keys.next(), &method, usd(100))).await;
     }
     let mut seen_last_four = false;
     for file in std::fs::read_dir(test.folder.path()).unwrap() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use souk_domain::payment::{FailureReason, PaymentMethod};
 use souk_gateways::{Booking, Cancellation, Carrier, Charge, GatewayError, PaymentDetails, PaymentGateway};
 
-use crate::support::{TestBank, card, usd};
+use crate::support::{TestBank, buys, card, usd};
 
 async fn method(test: &TestBank) -> PaymentMethod {
     test.bank.tokenize(test.keys.next(), test.keys.account(), &card("4242424242424242")).await.unwrap()
@@ -25,13 +25,13 @@ fn assert_unknown<T: std::fmt::Debug>(answer: Result<T, GatewayError>) {
 async fn an_unknown_charge_is_found_by_its_key() {
     let test = TestBank::scripted(r#"{"charge": {"unknownFirst": 1}}"#);
     let (key, method) = (test.keys.next(), method(&test).await);
-    assert_unknown(test.bank.charge(key, &method, usd(100)).await);
-    let found = test.bank.find(key).await.unwrap().unwrap();
+    assert_unknown(test.bank.charge(&buys(key, &method, usd(100))).await);
+    let found = test.bank.find(&buys(key, &method, usd(100))).await.unwrap().unwrap();
     let Charge::Charged { charge_id } = &found else { panic!("{found:?}") };
-    let cancel = PaymentGateway::cancel(&test.bank, key).await.unwrap();
+    let cancel = PaymentGateway::cancel(&test.bank, &buys(key, &method, usd(100))).await.unwrap();
     assert_eq!(cancel, Cancellation::AlreadyCharged(charge_id.clone()));
     assert_eq!(
-        test.bank.charge(key, &method, usd(100)).await.unwrap(),
+        test.bank.charge(&buys(key, &method, usd(100))).await.unwrap(),
         found,
         "the retry is the same charge"
     );
@@ -41,10 +41,13 @@ async fn an_unknown_charge_is_found_by_its_key() {
 async fn a_lost_charge_is_not_found_and_can_be_cancelled() {
     let test = TestBank::scripted(r#"{"charge": {"unknownLost": 1}}"#);
     let (key, method) = (test.keys.next(), method(&test).await);
-    assert_unknown(test.bank.charge(key, &method, usd(100)).await);
-    assert_eq!(test.bank.find(key).await.unwrap(), None);
-    assert_eq!(PaymentGateway::cancel(&test.bank, key).await.unwrap(), Cancellation::Cancelled);
-    let late = test.bank.charge(key, &method, usd(100)).await.unwrap();
+    assert_unknown(test.bank.charge(&buys(key, &method, usd(100))).await);
+    assert_eq!(test.bank.find(&buys(key, &method, usd(100))).await.unwrap(), None);
+    assert_eq!(
+        PaymentGateway::cancel(&test.bank, &buys(key, &method, usd(100))).await.unwrap(),
+        Cancellation::Cancelled
+    );
+    let late = test.bank.charge(&buys(key, &method, usd(100))).await.unwrap();
     assert_eq!(late, Charge::Failed(FailureReason::Cancelled));
 }
 
@@ -54,13 +57,13 @@ async fn attempts_are_counted_per_key_and_one_count_follows_the_other() {
     let method = method(&test).await;
     for _ in 0..2 {
         let key = test.keys.next();
-        assert_unavailable(test.bank.charge(key, &method, usd(100)).await);
-        assert_unavailable(test.bank.charge(key, &method, usd(100)).await);
-        assert_unknown(test.bank.charge(key, &method, usd(100)).await);
-        assert_eq!(test.bank.find(key).await.unwrap(), None);
-        assert_unknown(test.bank.charge(key, &method, usd(100)).await);
-        let found = test.bank.find(key).await.unwrap();
-        assert_eq!(Some(test.bank.charge(key, &method, usd(100)).await.unwrap()), found);
+        assert_unavailable(test.bank.charge(&buys(key, &method, usd(100))).await);
+        assert_unavailable(test.bank.charge(&buys(key, &method, usd(100))).await);
+        assert_unknown(test.bank.charge(&buys(key, &method, usd(100))).await);
+        assert_eq!(test.bank.find(&buys(key, &method, usd(100))).await.unwrap(), None);
+        assert_unknown(test.bank.charge(&buys(key, &method, usd(100))).await);
+        let found = test.bank.find(&buys(key, &method, usd(100))).await.unwrap();
+        assert_eq!(Some(test.bank.charge(&buys(key, &method, usd(100))).await.unwrap()), found);
     }
 }
 
@@ -77,13 +80,13 @@ async fn every_step_can_fail() {
 
     assert_unavailable(bank.tokenize(key, buyer, &details).await);
     let method = bank.tokenize(key, buyer, &details).await.unwrap();
-    assert_unavailable(bank.charge(key, &method, usd(100)).await);
-    let charge = bank.charge(key, &method, usd(100)).await.unwrap();
+    assert_unavailable(bank.charge(&buys(key, &method, usd(100))).await);
+    let charge = bank.charge(&buys(key, &method, usd(100))).await.unwrap();
     let Charge::Charged { charge_id } = &charge else { panic!("{charge:?}") };
-    assert_unavailable(bank.find(key).await);
-    assert_eq!(bank.find(key).await.unwrap().as_ref(), Some(&charge));
-    assert_unavailable(PaymentGateway::cancel(bank, key).await);
-    PaymentGateway::cancel(bank, key).await.unwrap();
+    assert_unavailable(bank.find(&buys(key, &method, usd(100))).await);
+    assert_eq!(bank.find(&buys(key, &method, usd(100))).await.unwrap().as_ref(), Some(&charge));
+    assert_unavailable(PaymentGateway::cancel(bank, &buys(key, &method, usd(100))).await);
+    PaymentGateway::cancel(bank, &buys(key, &method, usd(100))).await.unwrap();
     assert_unavailable(bank.refund(key, charge_id, usd(100)).await);
     bank.refund(key, charge_id, usd(100)).await.unwrap();
     assert_unavailable(bank.book(key, "DE", None).await);
@@ -98,9 +101,9 @@ async fn refused_steps_say_no() {
     let test = TestBank::scripted(&format!(r#"{{"charge": {no}, "book": {no}}}"#));
     let (key, method) = (test.keys.next(), method(&test).await);
     let declined = Charge::Failed(FailureReason::CardDeclined);
-    assert_eq!(test.bank.charge(key, &method, usd(100)).await.unwrap(), declined);
+    assert_eq!(test.bank.charge(&buys(key, &method, usd(100))).await.unwrap(), declined);
     assert_eq!(
-        test.reopened().charge(key, &method, usd(100)).await.unwrap(),
+        test.reopened().charge(&buys(key, &method, usd(100))).await.unwrap(),
         declined,
         "also without the script"
     );
@@ -122,12 +125,15 @@ async fn refused_steps_say_no() {
 async fn a_delay_holds_up_its_own_call_alone() {
     let test = TestBank::scripted(r#"{"charge": {"delayMs": 3600000}, "refund": {"delayMs": 30}}"#);
     let (key, method) = (test.keys.next(), method(&test).await);
-    let bank = test.bank.clone();
-    let slow = tokio::spawn(async move { bank.charge(key, &method, usd(100)).await });
+    let (bank, asked) = (test.bank.clone(), buys(key, &method, usd(100)));
+    let slow = tokio::spawn(async move { bank.charge(&asked).await });
     tokio::task::yield_now().await;
     // The others are served.
-    assert_eq!(test.bank.find(key).await.unwrap(), None);
-    assert_eq!(PaymentGateway::cancel(&test.bank, key).await.unwrap(), Cancellation::Cancelled);
+    assert_eq!(test.bank.find(&buys(key, &method, usd(100))).await.unwrap(), None);
+    assert_eq!(
+        PaymentGateway::cancel(&test.bank, &buys(key, &method, usd(100))).await.unwrap(),
+        Cancellation::Cancelled
+    );
     assert!(!slow.is_finished());
     slow.abort();
 

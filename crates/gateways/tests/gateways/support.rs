@@ -9,9 +9,9 @@ use std::{
 };
 
 use chrono::{DateTime, TimeZone, Utc};
-use souk_domain::{AccountId, Currency, Money};
+use souk_domain::{AccountId, Currency, Money, OrderId, payment::PaymentMethod};
 use souk_gateways::{
-    PaymentDetails, Secret,
+    PaymentDetails, Purchase, Secret,
     sandbox::{SandboxBank, Script},
 };
 use tempfile::TempDir;
@@ -49,6 +49,10 @@ pub(crate) fn card(card_no: &str) -> PaymentDetails {
         expiry: "12/2030".to_owned(),
         cvc: Secret::new("123"),
     }
+}
+
+pub(crate) fn buys(key: Uuid, method: &PaymentMethod, amount: Money) -> Purchase {
+    Purchase { key, order: OrderId(key), method: method.clone(), amount }
 }
 
 /// A bank that lasts as long as its folder.

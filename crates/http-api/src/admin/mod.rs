@@ -1,6 +1,10 @@
-//! What operators do: look at accounts, orders, projections and checkouts, and set them right.
+//! What operators do: look at accounts, orders, projections, checkouts and synonyms, and set them right; give out promotions
+//! and credit.
 
 pub(crate) mod accounts;
 pub(crate) mod checkouts;
+pub(crate) mod credits;
 pub(crate) mod orders;
 pub(crate) mod projections;
+pub(crate) mod promotions;
+pub(crate) mod synonyms;

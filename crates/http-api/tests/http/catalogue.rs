@@ -201,3 +201,26 @@ async fn a_search_finds_filters_and_turns_pages() {
     assert_eq!(own.body["items"].as_array().unwrap().len(), 3);
     assert!(own.body["nextCursor"].is_string());
 }
+
+#[tokio::test]
+async fn synonyms_that_an_admin_sets_are_found_by_at_once() {
+    let shop = Shop::open().await;
+    let (sam, admin) = (shop.join("sam", "seller").await, shop.appoint("root", Role::Admin).await);
+    shop.list(&sam, "A", 1).await;
+    let found = async |term: &str, position: &str| {
+        let path = format!("/v1/items?term={term}");
+        let answer = shop.get(&path).with("souk-min-position", position).send().await.expect(200);
+        answer.body["total"].as_u64()
+    };
+    let put = |rules| shop.call("PUT", "/v1/admin/synonyms").json(json!({ "synonyms": rules }));
+    put(json!([])).by(&sam).send().await.problem(403, "forbidden");
+    let refused = put(json!(["torch => lantern", "alone"])).by(&admin).send().await.expect(422);
+    assert_eq!(refused.fields(), ["synonyms[1]"]);
+
+    let set = put(json!(["torch => lantern"])).by(&admin).send().await.expect(200);
+    assert_eq!(found("torch", &set.position()).await, Some(1));
+    let shown = shop.get("/v1/admin/synonyms").by(&admin).send().await.expect(200);
+    assert_eq!(shown.body, json!({ "synonyms": ["torch => lantern"] }));
+    let none = put(json!([])).by(&admin).send().await.expect(200);
+    assert_eq!(found("torch", &none.position()).await, Some(0));
+}

@@ -8,4 +8,6 @@ mod consumers;
 mod operators;
 mod orders;
 mod past;
+mod payments;
+mod pricing;
 mod support;

@@ -75,7 +75,7 @@ async fn views_are_watched_and_built_again() {
         states.body["projections"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap());
     assert_eq!(
         names.collect::<Vec<_>>(),
-        ["accounts", "catalogue", "checkouts", "orders", "search", "seller_orders", "stock"]
+        ["accounts", "catalogue", "checkouts", "orders", "promotions", "search", "seller_orders", "stock"]
     );
     let rebuild =
         |name: &str| shop.call("POST", &format!("/v1/admin/projections/{name}/rebuild")).by(&admin).send();

@@ -15,9 +15,13 @@ use souk_commands::{
     clock::{Clock, fresh_id},
     flows::accounts::{self, Registration},
 };
-use souk_domain::{AccountId, account::Role};
+use souk_domain::{AccountId, account::Role, pricing::PriceList};
 use souk_event_log::{EventLog, SqliteLog, sqlite};
-use souk_gateways::sandbox::{SandboxBank, Script};
+use souk_gateways::{
+    PaymentGateway,
+    sandbox::{SandboxBank, Script},
+    stripe::Stripe,
+};
 use souk_http_api::{Api, Parts, Settings, router};
 use souk_local_postgres::{TestDatabase, TestPostgres};
 use souk_projections::{Projections, read_models, search::SearchProjector};
@@ -48,7 +52,22 @@ impl Shop {
         Self::with(script, Settings::default()).await
     }
 
+    /// Where shipping and tax cost something.
+    pub(crate) async fn priced(prices: Value) -> Self {
+        let prices = serde_json::from_value(prices).unwrap();
+        Self::built(None, "{}", Settings::default(), prices).await
+    }
+
     pub(crate) async fn with(script: &str, settings: Settings) -> Self {
+        Self::built(None, script, settings, PriceList::default()).await
+    }
+
+    /// Through Stripe, if one is given.
+    pub(crate) async fn paid_through(stripe: Option<Stripe>, script: &str, settings: Settings) -> Self {
+        Self::built(stripe, script, settings, PriceList::default()).await
+    }
+
+    async fn built(stripe: Option<Stripe>, script: &str, settings: Settings, prices: PriceList) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = TestPostgres::shared().await.database().await;
         let log: Arc<dyn EventLog> =
@@ -59,8 +78,14 @@ impl Shop {
         let bank = SandboxBank::open(&folder.path().join("bank.sqlite"), script, move || now.now()).unwrap();
         let pool = database.pool().await;
         let vault = Vault::open(pool.clone(), MasterKey::new([7; 32])).await.unwrap();
-        let (payments, carrier) = (Arc::new(bank.clone()), Arc::new(bank));
-        let market = Arc::new(Market::new(Arc::clone(&log), None, vault, payments, carrier, clock));
+        let sandbox = stripe.is_none().then(|| bank.clone());
+        let payments: Arc<dyn PaymentGateway> = match &stripe {
+            Some(stripe) => Arc::new(stripe.clone()),
+            None => Arc::new(bank.clone()),
+        };
+        let carrier = Arc::new(bank);
+        let market = Market::new(Arc::clone(&log), None, vault, payments, carrier, clock);
+        let market = Arc::new(market.with_prices(prices));
         let index = SearchIndex::open(&folder.path().join("search"), souk_search::Config::default()).unwrap();
         let search = SearchProjector::new(Arc::clone(&index));
         let projections = Projections::start(log, database.options(), read_models(), Some(search));
@@ -76,6 +101,8 @@ impl Shop {
             search: Some(index),
             process: Some(process),
             settings,
+            stripe,
+            sandbox,
         };
         let router = router(Api::start(parts, stop.clone()));
         Self { market, pool, router, stop, _folder: folder, _database: database }

@@ -9,10 +9,11 @@ use uuid::Uuid;
 
 use crate::client::Session;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ended {
     pub(super) at: Instant,
-    pub(super) completed: bool,
+    /// Why it was cancelled; none of a completed one.
+    pub(super) reason: Option<String>,
 }
 
 #[derive(Default)]
@@ -42,7 +43,8 @@ impl Follower {
                 let Some(order) = event.stream.strip_prefix("order-").and_then(|id| id.parse().ok()) else {
                     continue;
                 };
-                let ended = Ended { at: Instant::now(), completed: event.kind == "OrderCompleted" };
+                let reason = (event.kind == "OrderCancelled").then(|| event.data.reason.unwrap_or_default());
+                let ended = Ended { at: Instant::now(), reason };
                 let mut book = book.lock();
                 match book.waiting.remove(&order) {
                     // Whoever waited may have given up.

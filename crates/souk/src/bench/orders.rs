@@ -1,24 +1,23 @@
-//! `souk bench orders`: buyers who put one line into their cart, check out, and wait until the order is completed. In a
-//! closed loop each begins again at once; with `--rate` orders are due at fixed times, and what waits for its turn counts
-//! as waiting.
+//! `souk bench orders`: buyers who fill their cart, check out, and wait until the order is completed. In a closed loop each
+//! begins again at once; with `--rate` orders are due at fixed times, and what waits for its turn counts as waiting.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::Args;
-use futures::{StreamExt, TryStreamExt, stream};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 use uuid::Uuid;
 
 use super::{
     follower::{Ended, Follower},
-    report::{Conditions, CpuSeconds, Lag, Latencies, Latency, Report, histogram, record},
+    market::{self, Accounts, PATIENCE, position},
+    report::{Conditions, CpuSeconds, Grown, Latencies, Latency, Report, histogram, record},
     target::{Cpu, Target},
 };
 use crate::{
@@ -28,9 +27,6 @@ use crate::{
     progress::Progress,
 };
 
-/// Long enough for every order that was acknowledged to end.
-const PATIENCE: Duration = Duration::from_secs(30);
-const PASSWORD: &str = "measured, not guessed";
 const STOCK: u32 = 1_000_000;
 
 #[derive(Clone, Debug, Args)]
@@ -47,6 +43,15 @@ pub(crate) struct OrdersArgs {
     /// Items that the orders are spread over
     #[arg(long, env = "SOUK_BENCH_ITEMS", value_name = "N", default_value_t = 100)]
     items: usize,
+    /// Lines of an order, each another item
+    #[arg(long, env = "SOUK_BENCH_LINES", value_name = "N", default_value_t = 1)]
+    lines: usize,
+    /// Sellers that the items are spread over, and so the lines of an order
+    #[arg(long, env = "SOUK_BENCH_SELLERS", value_name = "N", default_value_t = 1)]
+    sellers: usize,
+    /// Also: goes on until the log holds so many events, and measures again
+    #[arg(long, env = "SOUK_BENCH_GROW_TO", value_name = "EVENTS")]
+    grow_to: Option<u64>,
     /// Orders offered per second (an open loop); without it each buyer begins again when his order has ended
     #[arg(long, env = "SOUK_BENCH_RATE", value_name = "R")]
     rate: Option<f64>,
@@ -64,15 +69,46 @@ pub(crate) struct OrdersArgs {
 }
 
 pub(crate) async fn run(config: Config, args: OrdersArgs) -> anyhow::Result<()> {
-    ensure!(args.clients > 0 && args.items > 0, "--clients and --items are above zero");
+    ensure!(args.clients > 0 && args.sellers > 0, "--clients and --sellers are above zero");
+    ensure!(args.lines > 0 && args.items >= args.lines, "--items is at least --lines, which is above zero");
     ensure!(args.rate.is_none_or(|rate| rate > 0.0), "--rate is above zero");
     let target = match &args.url {
         Some(url) => Target::running(url, &config),
         None => Target::start().await?,
     };
-    let report = measure(&target, &args).await?;
+    let shop = Shop::open(&target, &args).await?;
+    let mut report = measure(&target, &args, &shop).await?;
+    if let Some(events) = args.grow_to {
+        grow(&args, &shop, events).await?;
+        let small = Grown::of(&report);
+        report = Report { grown_from: Some(small), ..measure(&target, &args, &shop).await? };
+    }
     target.stop().await?;
     report.print(args.json)
+}
+
+/// Who takes part, and with what.
+struct Shop {
+    client: Client,
+    follower: Follower,
+    items: Vec<Uuid>,
+    accounts: Accounts,
+}
+
+impl Shop {
+    async fn open(target: &Target, args: &OrdersArgs) -> anyhow::Result<Self> {
+        let client = Client::new(&target.url)?;
+        let (email, password) = match (&args.analyst_email, &args.analyst_password) {
+            (Some(email), Some(password)) => (email.clone(), password.clone()),
+            _ => target.analyst().await?,
+        };
+        let analyst = client.sign_in(&email, &password).await?;
+        let run = market::run_id();
+        let items = market::items(&client, &run, args.sellers, args.items, STOCK).await?;
+        let accounts = Accounts::make(&client, &run, args.clients).await?;
+        let follower = Follower::start(&analyst).await?;
+        Ok(Self { client, follower, items, accounts })
+    }
 }
 
 /// What the clients see.
@@ -99,27 +135,37 @@ struct Window {
 struct Bench {
     follower: Follower,
     items: Vec<Uuid>,
+    lines: usize,
     card: Value,
     window: Window,
     tally: Mutex<Tally>,
 }
 
-async fn measure(target: &Target, args: &OrdersArgs) -> anyhow::Result<Report> {
-    let client = Client::new(&target.url)?;
-    let (email, password) = match (&args.analyst_email, &args.analyst_password) {
-        (Some(email), Some(password)) => (email.clone(), password.clone()),
-        _ => target.analyst().await?,
-    };
-    let analyst = client.sign_in(&email, &password).await?;
-    let run = run_id();
-    let items = items(&client, &run, args.items).await?;
-    let buyers = buyers(&client, &run, args.clients).await?;
-    let follower = Follower::start(&analyst).await?;
+/// Orders until the log holds so many events.
+async fn grow(args: &OrdersArgs, shop: &Shop, events: u64) -> anyhow::Result<()> {
+    let progress = Progress::new("events", events);
+    let mut there = position(&shop.client.ready().await?);
+    progress.add(there);
+    while there < events {
+        let from = Instant::now();
+        let window = Window { from, to: from + Duration::from_secs(10) };
+        let buyers = shop.accounts.sign_in(&shop.client).await?;
+        Box::pin(closed_loop(Bench::over(shop, args, window), buyers)).await;
+        let now = position(&shop.client.ready().await?);
+        ensure!(now > there, "the log does not grow");
+        progress.add(now - there);
+        there = now;
+    }
+    progress.finish();
+    Ok(())
+}
+
+async fn measure(target: &Target, args: &OrdersArgs, shop: &Shop) -> anyhow::Result<Report> {
+    let client = &shop.client;
+    let buyers = shop.accounts.sign_in(client).await?;
     let from = Instant::now() + args.warm_up;
     let window = Window { from, to: from + args.duration };
-    let card =
-        json!({ "paymentType": "card", "cardNo": "4242424242424242", "expiry": "12/39", "cvc": "123" });
-    let bench = Arc::new(Bench { follower, items, card, window, tally: Mutex::new(Tally::new()) });
+    let bench = Bench::over(shop, args, window);
 
     let running = tokio::spawn(match args.rate {
         Some(rate) => {
@@ -138,8 +184,8 @@ async fn measure(target: &Target, args: &OrdersArgs) -> anyhow::Result<Report> {
     let ready = client.ready().await?;
     progress.finish();
     running.await?;
-    let mut lag = lag(&ready);
-    lag.caught_up_after_seconds = caught_up(&client, window.to).await?;
+    let mut lag = market::lag(&ready);
+    lag.caught_up_after_seconds = market::caught_up(client, window.to).await?;
     let position_after = position(&client.ready().await?);
     Ok(report(target, args, &bench, (cpu_before, cpu_after), lag, (position_before, position_after)))
 }
@@ -189,50 +235,78 @@ async fn open_loop(bench: Arc<Bench>, buyers: Vec<Session>, rate: f64) {
 }
 
 impl Bench {
+    fn over(shop: &Shop, args: &OrdersArgs, window: Window) -> Arc<Self> {
+        Arc::new(Self {
+            follower: shop.follower.clone(),
+            items: shop.items.clone(),
+            lines: args.lines,
+            card: market::card_that_pays(),
+            window,
+            tally: Mutex::new(Tally::new()),
+        })
+    }
+
     /// Fills the cart and checks out. The order and when its checkout was sent.
     async fn order(&self, buyer: &Session, turn: usize, due: Option<Instant>) -> Option<(Uuid, Instant)> {
-        let item = self.items[turn % self.items.len()];
-        let began = Instant::now();
-        let cart = match buyer.set_line(item, None, 1).await {
-            Ok(cart) => cart,
-            Err(error) => return self.failed(&error),
-        };
+        match self.try_to_order(buyer, turn, due).await {
+            Ok(placed) => Some(placed),
+            Err(error) => {
+                let mut tally = self.tally.lock();
+                tally.failed += 1;
+                tally.first_failure.get_or_insert_with(|| format!("{error:#}"));
+                None
+            }
+        }
+    }
+
+    async fn try_to_order(
+        &self,
+        buyer: &Session,
+        turn: usize,
+        due: Option<Instant>,
+    ) -> anyhow::Result<(Uuid, Instant)> {
+        let item = |line: usize| self.items[(turn * self.lines + line) % self.items.len()];
+        let mut began = Instant::now();
+        let mut cart = buyer.set_line(item(0), None, 1).await?;
+        for line in 1..self.lines {
+            self.note(|tally| &mut tally.set_line, began);
+            began = Instant::now();
+            cart = buyer.set_line(item(line), None, 1).await?;
+        }
+        self.note(|tally| &mut tally.set_line, began);
         let filled = Instant::now();
-        let order = match buyer.check_out(&cart, &self.card, "GB", None).await {
-            Ok(order) => order,
-            Err(error) => return self.failed(&error),
-        };
+        let order = buyer.check_out(&cart, &self.card, "GB", None).await?;
         let acknowledged = Instant::now();
         if self.window.holds(acknowledged) {
             let mut tally = self.tally.lock();
-            record(&mut tally.set_line, filled - began);
             record(&mut tally.checkout, acknowledged - filled);
             if let Some(due) = due {
                 record(&mut tally.due_to_acknowledged, acknowledged - due);
             }
         }
-        Some((order.id, filled))
+        Ok((order.id, filled))
+    }
+
+    /// How long something took that has just ended.
+    fn note(&self, which: impl FnOnce(&mut Tally) -> &mut Histogram<u64>, began: Instant) {
+        let now = Instant::now();
+        if self.window.holds(now) {
+            record(which(&mut self.tally.lock()), now - began);
+        }
     }
 
     async fn follow(&self, order: Uuid, sent: Instant) {
         let ended = tokio::time::timeout(PATIENCE, self.follower.of(order)).await;
         let mut tally = self.tally.lock();
         match ended {
-            Ok(Ok(Ended { at, completed: true })) if self.window.holds(at) => {
+            Ok(Ok(Ended { at, reason: None })) if self.window.holds(at) => {
                 tally.completed += 1;
                 record(&mut tally.to_completed, at - sent);
             }
-            Ok(Ok(Ended { at, completed: true })) => tally.completed_after += u64::from(at >= self.window.to),
-            Ok(Ok(Ended { completed: false, .. })) => tally.cancelled += 1,
+            Ok(Ok(Ended { at, reason: None })) => tally.completed_after += u64::from(at >= self.window.to),
+            Ok(Ok(Ended { reason: Some(_), .. })) => tally.cancelled += 1,
             Ok(Err(_)) | Err(_) => tally.not_ended += 1,
         }
-    }
-
-    fn failed<T>(&self, error: &anyhow::Error) -> Option<T> {
-        let mut tally = self.tally.lock();
-        tally.failed += 1;
-        tally.first_failure.get_or_insert_with(|| format!("{error:#}"));
-        None
     }
 }
 
@@ -259,84 +333,12 @@ impl Tally {
     }
 }
 
-/// Names that no other run used.
-fn run_id() -> String {
-    format!("{}-{}", crate::wiring::now().timestamp_micros(), std::process::id())
-}
-
-async fn items(client: &Client, run: &str, count: usize) -> anyhow::Result<Vec<Uuid>> {
-    let email = format!("seller-{run}@bench.example");
-    client.register(&email, PASSWORD, "Bench seller", "seller").await?;
-    let seller = client.sign_in(&email, PASSWORD).await?;
-    let each = (0..count).map(|index| {
-        let seller = seller.clone();
-        let item = json!({
-            "sku": format!("bench-{index}"), "name": format!("Measured thing {index}"), "description": "To be measured.",
-            "price": { "amount": 1_999, "currency": "USD" }, "quantity": STOCK,
-        });
-        async move { seller.list_item(&item).await }
-    });
-    stream::iter(each).buffered(16).try_collect().await
-}
-
-async fn buyers(client: &Client, run: &str, count: usize) -> anyhow::Result<Vec<Session>> {
-    let progress = Progress::new("accounts", count as u64);
-    let each = (0..count).map(|index| {
-        let (client, progress) = (client.clone(), &progress);
-        let email = format!("buyer-{index}-{run}@bench.example");
-        async move {
-            client.register(&email, PASSWORD, "Bench buyer", "buyer").await?;
-            let session = client.sign_in(&email, PASSWORD).await;
-            progress.add(1);
-            session
-        }
-    });
-    // Each takes a password's hash twice, which is meant to be slow.
-    let buyers =
-        stream::iter(each).buffer_unordered(4).try_collect().await.context("the buyers' accounts")?;
-    progress.finish();
-    Ok(buyers)
-}
-
-fn position(ready: &Value) -> u64 {
-    ready["log"]["position"].as_u64().map_or(0, |position| position + 1)
-}
-
-fn lag(ready: &Value) -> Lag {
-    let projectors = ready["projectors"].as_array().into_iter().flatten();
-    let lags = projectors.map(|projector| Lag {
-        events: projector["lagEvents"].as_u64().unwrap_or(0),
-        seconds: projector["lagSeconds"].as_f64().unwrap_or(0.0),
-        projector: projector["name"].as_str().map(str::to_owned),
-        caught_up_after_seconds: None,
-    });
-    lags.max_by(|a, b| {
-        (a.seconds, a.events).partial_cmp(&(b.seconds, b.events)).unwrap_or(std::cmp::Ordering::Equal)
-    })
-    .unwrap_or_default()
-}
-
-async fn caught_up(client: &Client, since: Instant) -> anyhow::Result<Option<f64>> {
-    let head = position(&client.ready().await?);
-    while since.elapsed() < PATIENCE * 4 {
-        let ready = client.ready().await?;
-        let projectors = ready["projectors"].as_array().into_iter().flatten();
-        let mut positions =
-            projectors.map(|projector| projector["position"].as_u64().map_or(0, |position| position + 1));
-        if positions.all(|position| position >= head) {
-            return Ok(Some(since.elapsed().as_secs_f64()));
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
-    Ok(None)
-}
-
 fn report(
     target: &Target,
     args: &OrdersArgs,
     bench: &Bench,
     (cpu_before, cpu_after): (Cpu, Cpu),
-    lag: Lag,
+    lag: market::Lag,
     (events_before, events_after): (u64, u64),
 ) -> Report {
     let tally = bench.tally.lock();
@@ -348,6 +350,8 @@ fn report(
     Report {
         bench: "orders",
         clients: args.clients,
+        lines: args.lines,
+        sellers: args.sellers,
         rate: args.rate,
         seconds,
         orders_completed: tally.completed,
@@ -371,6 +375,7 @@ fn report(
             available: seconds * processors as f64,
         },
         souk_peak_memory_bytes: target.peak_memory(),
+        grown_from: None,
         conditions: Conditions { events_before, events_after, items: bench.items.len(), ..conditions },
     }
 }

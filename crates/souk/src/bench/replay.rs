@@ -10,7 +10,7 @@ use serde::Serialize;
 use souk_commands::checkout::Checkout;
 use souk_domain::{
     Decider, DomainEvent, UnreadableEvent, account::Account, cart::Cart, inventory::Inventory, item::Item,
-    order::Orders, payment::Payment, shipment::Shipment,
+    order::Orders, payment::Payment, shipment::Shipment, synonyms::Synonyms,
 };
 use souk_event_log::{Direction, EventLog, Filter, Recorded, SqliteLog, sqlite::Options};
 
@@ -103,6 +103,7 @@ fn decode(event: &Recorded) -> Result<(), UnreadableEvent> {
         Orders::CATEGORY => read::<Orders>(event),
         Payment::CATEGORY => read::<Payment>(event),
         Shipment::CATEGORY => read::<Shipment>(event),
+        Synonyms::CATEGORY => read::<Synonyms>(event),
         Account::CATEGORY => read::<Account>(event),
         Checkout::CATEGORY => read::<Checkout>(event),
         // A stranger's.

@@ -5,6 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::market::Lag;
 use crate::progress::grouped;
 
 /// In microseconds, up to an hour.
@@ -40,6 +41,8 @@ impl Latency {
 pub(super) struct Report {
     pub(super) bench: &'static str,
     pub(super) clients: usize,
+    pub(super) lines: usize,
+    pub(super) sellers: usize,
     /// Orders offered per second; none of a closed loop.
     pub(super) rate: Option<f64>,
     pub(super) seconds: f64,
@@ -55,7 +58,33 @@ pub(super) struct Report {
     pub(super) lag_at_end: Lag,
     pub(super) cpu_seconds: CpuSeconds,
     pub(super) souk_peak_memory_bytes: Option<u64>,
+    /// The same in the smaller log of before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) grown_from: Option<Grown>,
     pub(super) conditions: Conditions,
+}
+
+/// What a log was like before it grew.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Grown {
+    pub(super) events: u64,
+    pub(super) orders_completed_per_second: f64,
+    pub(super) checkout_p50_ms: f64,
+    pub(super) checkout_to_completed_p50_ms: f64,
+    pub(super) souk_cpu_ms_per_order: f64,
+}
+
+impl Grown {
+    pub(super) fn of(report: &Report) -> Self {
+        Self {
+            events: report.conditions.events_after,
+            orders_completed_per_second: report.orders_completed_per_second,
+            checkout_p50_ms: report.latency_ms.checkout.p50,
+            checkout_to_completed_p50_ms: report.latency_ms.checkout_to_completed.p50,
+            souk_cpu_ms_per_order: report.cpu_seconds.souk * 1e3 / report.orders_completed as f64,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -67,17 +96,6 @@ pub(super) struct Latencies {
     /// Of an open loop: from when the order was due until it was acknowledged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) due_to_acknowledged: Option<Latency>,
-}
-
-/// Of the projector that is furthest behind.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Lag {
-    pub(super) events: u64,
-    pub(super) seconds: f64,
-    pub(super) projector: Option<String>,
-    /// From the end of the run until every view held everything.
-    pub(super) caught_up_after_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -162,7 +180,10 @@ impl Report {
             Some(rate) => format!("open loop, {rate} orders/s offered by {} clients", self.clients),
             None => format!("closed loop, {} clients", self.clients),
         };
-        println!("orders, one line each: {loops}, {:.1} s", self.seconds);
+        println!(
+            "orders of {} lines from {} sellers: {loops}, {:.1} s",
+            self.lines, self.sellers, self.seconds
+        );
         println!();
         println!("completed per second {:>12.1}", self.orders_completed_per_second);
         println!("completed            {:>12}", grouped(self.orders_completed));
@@ -202,6 +223,28 @@ impl Report {
         }
         if let Some(bytes) = self.souk_peak_memory_bytes {
             println!("peak memory of souk  {:>12} MiB", grouped(bytes >> 20));
+        }
+        if let Some(small) = &self.grown_from {
+            let large = Grown::of(self);
+            println!();
+            println!("{:<28}{:>14}{:>14}{:>10}", "the log grew", "before", "now", "ratio");
+            for (name, before, now) in [
+                ("events", small.events as f64, large.events as f64),
+                (
+                    "completed per second",
+                    small.orders_completed_per_second,
+                    large.orders_completed_per_second,
+                ),
+                ("checkout, p50 ms", small.checkout_p50_ms, large.checkout_p50_ms),
+                (
+                    "checkout → completed, p50 ms",
+                    small.checkout_to_completed_p50_ms,
+                    large.checkout_to_completed_p50_ms,
+                ),
+                ("souk's processor, ms an order", small.souk_cpu_ms_per_order, large.souk_cpu_ms_per_order),
+            ] {
+                println!("{name:<28}{before:>14.2}{now:>14.2}{:>10.2}", now / before);
+            }
         }
         println!();
         self.conditions.print_machine();

@@ -40,10 +40,20 @@ pub(super) struct Cpu {
 impl Target {
     /// A server of our own: nothing in it, and nothing left of it.
     pub(super) async fn start() -> anyhow::Result<Self> {
+        Self::start_in(Self::folder()?).await
+    }
+
+    /// A folder for a server of our own, whose data goes into `data` there.
+    pub(super) fn folder() -> anyhow::Result<TempDir> {
         // Where a target folder is there is room, and no memory pretends to be a disk; root's PostgreSQL has to get in.
         let folder = tempfile::Builder::new().prefix("souk-bench-").tempdir_in(place())?;
         // Said outright: this program's umask leaves nothing to others.
         std::fs::set_permissions(folder.path(), open_to_pass())?;
+        Ok(folder)
+    }
+
+    /// A server of our own on what there is.
+    pub(super) async fn start_in(folder: TempDir) -> anyhow::Result<Self> {
         let data = DataDir::new(&folder.path().join("data"));
         let errors = File::create(folder.path().join("server.log"))?;
         let mut child = Command::new(std::env::current_exe()?)
@@ -137,14 +147,23 @@ impl Target {
 
     /// Ends a server of our own, and waits for that.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
-        let Some((mut child, folder)) = self.own.take() else { return Ok(()) };
+        self.end().await.map(drop)
+    }
+
+    /// The same, and its folder is left to start in again.
+    pub(super) async fn stop_and_keep(mut self) -> anyhow::Result<TempDir> {
+        self.end().await?.context("this server is none of our own")
+    }
+
+    async fn end(&mut self) -> anyhow::Result<Option<TempDir>> {
+        let Some((mut child, folder)) = self.own.take() else { return Ok(None) };
         nix::sys::signal::kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM)?;
         let status = tokio::task::spawn_blocking(move || child.wait()).await??;
         if !status.success() {
             let log = std::fs::read_to_string(folder.path().join("server.log")).unwrap_or_default();
             bail!("the server ended with {status}:\n{log}");
         }
-        Ok(())
+        Ok(Some(folder))
     }
 }
 

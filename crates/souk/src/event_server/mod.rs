@@ -9,8 +9,8 @@ use std::{collections::BTreeSet, io::Write, net::SocketAddr, sync::Arc, time::Du
 use anyhow::Context;
 use souk_commands::{Market, checkout::Checkout, clock::Clock};
 use souk_domain::{
-    Decider, account::Account, cart::Cart, inventory::Inventory, item::Item, order::Orders, payment::Payment,
-    shipment::Shipment,
+    Decider, account::Account, cart::Cart, credit::Credit, inventory::Inventory, item::Item, order::Orders,
+    payment::Payment, promotion::Promotion, shipment::Shipment, synonyms::Synonyms,
 };
 use souk_event_log::EventLog;
 use souk_event_server::{Access, Options};
@@ -127,6 +127,9 @@ fn categories() -> BTreeSet<String> {
         Orders::CATEGORY,
         Payment::CATEGORY,
         Shipment::CATEGORY,
+        Synonyms::CATEGORY,
+        Promotion::CATEGORY,
+        Credit::CATEGORY,
     ];
     categories.into_iter().map(str::to_owned).collect()
 }

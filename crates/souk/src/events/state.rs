@@ -9,7 +9,7 @@ use serde::Serialize;
 use souk_commands::checkout::Checkout;
 use souk_domain::{
     Decider, DomainEvent, account::Account, cart::Cart, inventory::Inventory, item::Item, order::Orders,
-    payment::Payment, shipment::Shipment,
+    payment::Payment, shipment::Shipment, synonyms::Synonyms,
 };
 use souk_event_log::{At, Direction, EventLog, StreamName};
 
@@ -22,6 +22,7 @@ pub(super) async fn state(log: &dyn EventLog, stream: &str, at: Option<At>) -> a
         Orders::CATEGORY => fold::<Orders>(log, &stream, at).await,
         Payment::CATEGORY => fold::<Payment>(log, &stream, at).await,
         Shipment::CATEGORY => fold::<Shipment>(log, &stream, at).await,
+        Synonyms::CATEGORY => fold::<Synonyms>(log, &stream, at).await,
         Account::CATEGORY => fold::<Account>(log, &stream, at).await,
         Checkout::CATEGORY => fold::<Checkout>(log, &stream, at).await,
         other => bail!("there is no category {other}"),

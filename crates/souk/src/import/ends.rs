@@ -109,5 +109,7 @@ pub(super) fn name(reason: CancelReason) -> CancelReasonName {
         CancelReason::ShippingUnavailable => "shippingUnavailable",
         CancelReason::BuyerRequest => "buyerRequest",
         CancelReason::Timeout => "timeout",
+        CancelReason::PromotionExhausted => "promotionExhausted",
+        CancelReason::CreditExhausted => "creditExhausted",
     }
 }

@@ -1,0 +1,375 @@
+//! How fast searches are answered over HTTP, with twenty hits and three facets, by a server of its own: in a closed loop, at
+//! a rate, and with a misspelt word; beside the same question asked of bare Tantivy in this process. The index is made here
+//! and the server started on it: what fills it otherwise, the log, is measured by `souk bench replay`.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use souk_commands::clock::fresh_id;
+use souk_event_log::{EventLog, Expected, NewEvent, SqliteLog, StreamName, sqlite::Options};
+use souk_search::{Config as IndexConfig, Query, SearchIndex};
+use tokio::{task::JoinSet, time::sleep};
+use uuid::Uuid;
+
+use super::{
+    super::{
+        report::{Conditions, Latency, histogram, record},
+        target::Target,
+    },
+    SearchArgs,
+    catalogue::Catalogue,
+};
+use crate::{
+    data_dir::DataDir,
+    proc,
+    progress::{Progress, grouped},
+};
+
+const FACETS: [&str; 3] = ["brand", "category", "price"];
+const SIZE: usize = 20;
+const TERMS: usize = 1_000;
+/// Searches in this process, one after another, for the comparison.
+const ALONE: usize = 500;
+const COMMIT_ITEMS: u64 = 50_000;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    bench: &'static str,
+    items: u64,
+    /// In this process, with one thread.
+    indexed_per_second: f64,
+    index_bytes: u64,
+    start_to_first_answer_seconds: f64,
+    closed_loop: Load,
+    open_loop: Load,
+    one_word_misspelt: Load,
+    alone: Alone,
+    /// Without the mapped index, which the system may take back.
+    souk_memory_bytes: Option<u64>,
+    conditions: Conditions,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Load {
+    /// Offered per second; none of a closed loop.
+    rate: Option<f64>,
+    clients: Option<usize>,
+    per_second: f64,
+    failed: u64,
+    /// Milliseconds; at a rate from when the search was due.
+    latency_ms: Latency,
+}
+
+/// The same searches one after another, in milliseconds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Alone {
+    bare_tantivy_ms: Latency,
+    in_process_ms: Latency,
+    http_ms: Latency,
+    in_process_to_bare_mean: f64,
+    http_to_bare_mean: f64,
+}
+
+pub(super) async fn run(items: usize, args: &SearchArgs) -> anyhow::Result<()> {
+    let catalogue = Catalogue::open(args.products.as_deref())?;
+    let terms = catalogue.terms(TERMS);
+    ensure!(!terms.is_empty(), "no product has two words to search for");
+    let folder = Target::folder()?;
+    let data = DataDir::new(&folder.path().join("data"));
+    data.create()?;
+    let place = data.search();
+    let built = tokio::task::spawn_blocking({
+        let terms = terms.clone();
+        move || build(&place, &catalogue, items as u64, &terms)
+    });
+    let Built { indexed_per_second, bare, in_process } = built.await??;
+    begin_log(&data).await?;
+    let index_bytes = size_of(&data.search())?;
+
+    // The first start makes the database.
+    let target = Target::start_in(folder).await?;
+    first_answer(&target, &terms[0].0).await?;
+    let folder = target.stop_and_keep().await?;
+    let began = Instant::now();
+    let target = Target::start_in(folder).await?;
+    first_answer(&target, &terms[0].0).await?;
+    let start = began.elapsed().as_secs_f64();
+
+    let right: Arc<[String]> = terms.iter().map(|(right, _)| url(&target, right)).collect();
+    let wrong: Arc<[String]> = terms.iter().map(|(_, wrong)| url(&target, wrong)).collect();
+    let http =
+        reqwest::Client::builder().no_proxy().tcp_nodelay(true).pool_max_idle_per_host(1_000).build()?;
+    let (_, alone) = closed(&http, &right, 1, Some(ALONE), args.duration * 10).await?;
+    let (closed_loop, _) = closed(&http, &right, args.clients, None, args.duration).await?;
+    let open_loop = open(&http, &right, args.rate, args.duration).await?;
+    let misspelt = open(&http, &wrong, args.rate, args.duration).await?;
+    let memory = target.pid.and_then(proc::Usage::of).map(|usage| usage.anonymous_bytes);
+
+    let report = Report {
+        bench: "search",
+        items: items as u64,
+        indexed_per_second,
+        index_bytes,
+        start_to_first_answer_seconds: start,
+        closed_loop,
+        open_loop,
+        one_word_misspelt: misspelt,
+        alone: Alone {
+            bare_tantivy_ms: Latency::of(&bare),
+            in_process_ms: Latency::of(&in_process),
+            http_ms: Latency::of(&alone),
+            in_process_to_bare_mean: in_process.mean() / bare.mean(),
+            http_to_bare_mean: alone.mean() / bare.mean(),
+        },
+        souk_memory_bytes: memory,
+        conditions: Conditions::of_this_machine(
+            target.data.as_ref().map(DataDir::path),
+            "a server of its own".to_owned(),
+        ),
+    };
+    target.stop().await?;
+    report.print(args.json)
+}
+
+struct Built {
+    indexed_per_second: f64,
+    bare: Histogram<u64>,
+    in_process: Histogram<u64>,
+}
+
+/// Makes the index, and searches it from here before a server does.
+fn build(
+    place: &Path,
+    catalogue: &Catalogue,
+    items: u64,
+    terms: &[(String, String)],
+) -> anyhow::Result<Built> {
+    let index = SearchIndex::open(place, IndexConfig { writer_heap: 200_000_000 })?;
+    let mut writer = index.writer()?;
+    let progress = Progress::new("items indexed", items);
+    let began = Instant::now();
+    for number in 0..items {
+        let item = catalogue.item(number as usize);
+        if number % 10 > 0 {
+            index.availability().set(item.skus[0], 5);
+        }
+        writer.upsert(item)?;
+        if (number + 1) % COMMIT_ITEMS == 0 {
+            writer.commit(0)?;
+        }
+        progress.add(1);
+    }
+    writer.commit(0)?;
+    index.availability().save(0)?;
+    let indexed_per_second = items as f64 / began.elapsed().as_secs_f64();
+    progress.finish();
+
+    let (mut bare, mut in_process) = (histogram(), histogram());
+    let queries = || terms.iter().cycle().take(ALONE).map(|(term, _)| term);
+    // Once unmeasured, so that both find the index in memory.
+    for warm in [true, false] {
+        for term in queries() {
+            let began = Instant::now();
+            index.search_bare(term, SIZE)?;
+            if !warm {
+                record(&mut bare, began.elapsed());
+            }
+        }
+        for term in queries() {
+            let query = Query {
+                term: Some(term.clone()),
+                facets: FACETS.map(str::to_owned).to_vec(),
+                size: SIZE,
+                ..Query::default()
+            };
+            let began = Instant::now();
+            index.search(&query)?;
+            if !warm {
+                record(&mut in_process, began.elapsed());
+            }
+        }
+    }
+    Ok(Built { indexed_per_second, bare, in_process })
+}
+
+/// The index says it holds the log up to its first event: so there has to be one, of a kind that nobody reads.
+async fn begin_log(data: &DataDir) -> anyhow::Result<()> {
+    let log = SqliteLog::open(&data.log(), Options::default()).context("the log")?;
+    let event = NewEvent {
+        id: fresh_id(),
+        event_type: "Measured".into(),
+        data: b"{}".to_vec(),
+        metadata: br#"{"schemaVersion":1}"#.to_vec(),
+    };
+    log.append(&StreamName::new("bench", Uuid::nil()), Expected::NoStream, vec![event]).await?;
+    Ok(())
+}
+
+fn size_of(folder: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { size_of(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}
+
+fn url(target: &Target, term: &str) -> String {
+    let term = percent_encoding::utf8_percent_encode(term, percent_encoding::NON_ALPHANUMERIC);
+    format!("{}/v1/items?term={term}&size={SIZE}&facets={}", target.url, FACETS.join(","))
+}
+
+/// Waits until a search is answered.
+async fn first_answer(target: &Target, term: &str) -> anyhow::Result<()> {
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let (url, began) = (url(target, term), Instant::now());
+    while began.elapsed() < Duration::from_mins(5) {
+        if http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    anyhow::bail!("no search was answered")
+}
+
+async fn ask(http: &reqwest::Client, url: &str) -> bool {
+    match http.get(url).send().await {
+        Ok(answer) if answer.status().is_success() => answer.bytes().await.is_ok(),
+        _ => false,
+    }
+}
+
+/// Clients who each wait for an answer before they ask again, for a time or so many searches.
+async fn closed(
+    http: &reqwest::Client,
+    urls: &Arc<[String]>,
+    clients: usize,
+    most: Option<usize>,
+    duration: Duration,
+) -> anyhow::Result<(Load, Histogram<u64>)> {
+    let (began, asked) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
+    let mut tasks = JoinSet::new();
+    for _ in 0..clients {
+        let (http, urls, asked) = (http.clone(), Arc::clone(urls), Arc::clone(&asked));
+        tasks.spawn(async move {
+            let (mut took, mut failed) = (histogram(), 0);
+            while began.elapsed() < duration {
+                let number = asked.fetch_add(1, Ordering::Relaxed);
+                if most.is_some_and(|most| number >= most) {
+                    break;
+                }
+                let since = Instant::now();
+                if ask(&http, &urls[number % urls.len()]).await {
+                    record(&mut took, since.elapsed());
+                } else {
+                    failed += 1;
+                }
+            }
+            (took, failed)
+        });
+    }
+    let (mut took, mut failed) = (histogram(), 0);
+    while let Some(done) = tasks.join_next().await {
+        let (of_client, failed_there): (Histogram<u64>, u64) = done?;
+        took.add(of_client)?;
+        failed += failed_there;
+    }
+    let per_second = took.len() as f64 / began.elapsed().as_secs_f64();
+    let load =
+        Load { rate: None, clients: Some(clients), per_second, failed, latency_ms: Latency::of(&took) };
+    Ok((load, took))
+}
+
+/// Searches that are due at even distances, whether those before were answered or not.
+async fn open(
+    http: &reqwest::Client,
+    urls: &Arc<[String]>,
+    rate: f64,
+    duration: Duration,
+) -> anyhow::Result<Load> {
+    ensure!(rate > 0.0, "--rate has to be more than 0");
+    let began = Instant::now();
+    let mut tasks = JoinSet::new();
+    for number in 0..(rate * duration.as_secs_f64()) as usize {
+        let due = began + Duration::from_secs_f64(number as f64 / rate);
+        tokio::time::sleep_until(due.into()).await;
+        let (http, urls) = (http.clone(), Arc::clone(urls));
+        tasks.spawn(async move { ask(&http, &urls[number % urls.len()]).await.then(|| due.elapsed()) });
+    }
+    let (mut took, mut failed) = (histogram(), 0);
+    while let Some(done) = tasks.join_next().await {
+        match done? {
+            Some(time) => record(&mut took, time),
+            None => failed += 1,
+        }
+    }
+    let per_second = took.len() as f64 / began.elapsed().as_secs_f64();
+    Ok(Load { rate: Some(rate), clients: None, per_second, failed, latency_ms: Latency::of(&took) })
+}
+
+impl Report {
+    fn print(&self, json: bool) -> anyhow::Result<()> {
+        if json {
+            println!("{}", serde_json::to_string(self)?);
+            return Ok(());
+        }
+        println!("{} items; searches of two words with {SIZE} hits and 3 facets", grouped(self.items));
+        println!();
+        println!(
+            "{:<40}{:>10}{:>10}{:>10}{:>10}{:>8}",
+            "milliseconds", "per s", "p50", "p99", "max", "failed"
+        );
+        let of_rate = |load: &Load| load.rate.unwrap_or_default();
+        for (name, load) in [
+            (
+                format!("closed loop, {} clients", self.closed_loop.clients.unwrap_or_default()),
+                &self.closed_loop,
+            ),
+            (format!("{}/s offered", of_rate(&self.open_loop)), &self.open_loop),
+            (
+                format!("{}/s offered, one word misspelt", of_rate(&self.one_word_misspelt)),
+                &self.one_word_misspelt,
+            ),
+        ] {
+            let Latency { p50, p99, max, .. } = load.latency_ms;
+            println!(
+                "{name:<40}{:>10.1}{p50:>10.2}{p99:>10.2}{max:>10.2}{:>8}",
+                load.per_second, load.failed
+            );
+        }
+        let Alone { bare_tantivy_ms, in_process_ms, http_ms, in_process_to_bare_mean, http_to_bare_mean } =
+            &self.alone;
+        for (name, Latency { p50, p99, max, .. }) in [
+            ("one after another, bare Tantivy", bare_tantivy_ms),
+            ("one after another, in process", in_process_ms),
+            ("one after another, HTTP", http_ms),
+        ] {
+            println!("{name:<40}{:>10}{p50:>10.2}{p99:>10.2}{max:>10.2}", "");
+        }
+        println!();
+        println!("{:<40}{in_process_to_bare_mean:>10.2}", "in process : bare Tantivy (means)");
+        println!("{:<40}{http_to_bare_mean:>10.2}", "HTTP : bare Tantivy (means)");
+        println!("{:<40}{:>10.2} s", "start until the first answer", self.start_to_first_answer_seconds);
+        println!("{:<40}{:>10} items/s", "indexed", grouped(self.indexed_per_second.round() as u64));
+        println!("{:<40}{:>10} MiB", "index on disk", grouped(self.index_bytes >> 20));
+        if let Some(bytes) = self.souk_memory_bytes {
+            println!("{:<40}{:>10} MiB", "memory of souk beyond the mapped index", grouped(bytes >> 20));
+        }
+        println!();
+        self.conditions.print_machine();
+        Ok(())
+    }
+}
