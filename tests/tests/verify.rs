@@ -99,7 +99,7 @@ async fn what_adds_up_is_said_to_and_each_damage_is_named() {
     has(&format!("order-{refunded}"), "Some(Cancelled) does not become Completed");
     has(&format!("inventory-{pot}"), "view stock: expected Level { on_hand: 4, reserved: 0 }");
     has(&format!("order-{completed}"), "view orders: expected (\"completed\", \"\", 4797");
-    has(&format!("order-{declined}"), "view seller_orders: expected (\"cancelled\", 1, 1599)");
+    has(&format!("order-{declined}"), "view seller_orders: expected (\"cancelled\", 1, ");
     has(
         &format!("shipment-{refunded}-{}", seller.account_id),
         "view orders: expected \"refused\", found nothing",
