@@ -546,8 +546,10 @@ impl Shopper<'_> {
             self.give_back(number, n, &placed, order, *quantity, *decision)
         }))
         .await;
-        if let Some((per_cent, won)) = afterwards.chargeback {
-            let amount = Money { amount: (placed.total.amount * per_cent / 100).max(1), ..placed.total };
+        // What credit has paid no bank can take back.
+        let due = placed.due();
+        if let Some((per_cent, won)) = afterwards.chargeback.filter(|_| due.amount > 0) {
+            let amount = Money { amount: (due.amount * per_cent / 100).max(1), ..due };
             let (dispute_id, reason) = (format!("dispute-{order}"), "fraudulent".to_owned());
             let opened = PaymentCommand::OpenChargeback { dispute_id: dispute_id.clone(), amount, reason };
             for (step, command) in
