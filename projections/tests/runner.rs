@@ -58,6 +58,7 @@ async fn views_dropped_under_a_running_projector_come_back() {
     let promotion = StreamName::new("promotion", PromotionId::of_code("SPRING"));
     let created = PromotionEvent::from(promotion_created());
     let position = world.append(promotion, vec![created]).await.max(position);
+    let position = world.after(order_id(998), account(999), &Offer::nth(0)).await.max(position);
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !all_at(&projections, position).await {
         assert!(tokio::time::Instant::now() < deadline, "{:#?}", projections.status().await);
@@ -413,7 +414,7 @@ async fn a_rebuild_gives_the_same_while_the_old_one_answers() {
         .fetch_all(&world.pool)
         .await
         .unwrap();
-    assert_eq!(generations, [2; 7]);
+    assert_eq!(generations, vec![2; read_models().len()]);
     let unknown = projections.rebuild("nonsense").await;
     assert!(matches!(unknown, Err(RebuildError::Unknown(_))), "{unknown:?}");
     projections.shutdown().await;
@@ -421,7 +422,7 @@ async fn a_rebuild_gives_the_same_while_the_old_one_answers() {
         .fetch_one(&world.pool)
         .await
         .unwrap();
-    assert_eq!(schemas, 7, "old generations are gone");
+    assert_eq!(schemas, read_models().len() as i64, "old generations are gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -435,7 +436,7 @@ async fn of_two_processes_one_writes_and_both_can_ask() {
     for asked in [&two, &only_asks] {
         asked.wait_for("orders", position, PATIENCE).await.unwrap();
         assert_eq!(asked.wait_for("orders", position + 1, Duration::from_millis(50)).await, Err(Timeout));
-        assert_eq!(asked.status().await.len(), 7);
+        assert_eq!(asked.status().await.len(), read_models().len());
     }
     // A request from elsewhere reaches the one that writes.
     only_asks.rebuild_and_wait("stock", |_| ()).await.unwrap();

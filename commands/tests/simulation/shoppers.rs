@@ -647,7 +647,8 @@ async fn persist_flow<T, F: Future<Output = Result<Acknowledged<T>, ReturnFlowEr
         match ask().await {
             Ok(answer) => return Some(answer.value),
             Err(ReturnFlowError::Return(ExecuteError::Refused(
-                ReturnError::TooMany { .. } | ReturnError::Decided,
+                // Of an order with a coupon its goods cost less than their price.
+                ReturnError::TooMany { .. } | ReturnError::TooMuch { .. } | ReturnError::Decided,
             ))) => return None,
             Err(ReturnFlowError::Return(ExecuteError::Refused(refusal))) => {
                 panic!("a return ends with {refusal}")

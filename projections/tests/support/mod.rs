@@ -13,17 +13,22 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use souk_domain::{
-    AccountId, CartId, DomainEvent, ItemId, OrderId, ShipmentId, Sku, SkuId,
+    AccountId, CartId, DomainEvent, ItemId, OrderId, PayoutId, ReturnId, ReturnsId, ShipmentId, Sku, SkuId,
     account::{AccountEvent, AccountRegistered, Role},
     inventory::{InventoryEvent, ReservationCommitted, ReservationReleased, StockReceived, StockReserved},
     item::{Details, ItemEvent, ItemListed, Variant},
+    ledger::{EntryPosted, LedgerEvent, PayoutRequested, PayoutSettled},
     order::{
         CancelReason, OrderCancelled, OrderCompleted, OrderEvent, OrderLine, OrderPaid, OrderPlaced,
         OrderReadyToShip, OrderStockReserved, ShipTo,
     },
-    payment::{PaymentCompleted, PaymentEvent, PaymentFailed, PaymentRequested},
-    shipment::{ShipmentEvent, ShipmentReady, ShipmentRequested},
-    testing::examples::{card, cents, sealed},
+    payment::{PaymentCompleted, PaymentEvent, PaymentFailed, PaymentPartlyRefunded, PaymentRequested},
+    returns::{ReturnAccepted, ReturnCause, ReturnCompleted, ReturnEvent, ReturnParked, ReturnRequested},
+    shipment::{
+        ShipmentDelivered, ShipmentDispatched, ShipmentEvent, ShipmentReady, ShipmentRequested,
+        ShipmentStatus,
+    },
+    testing::examples::{card, cents, sale, sealed},
 };
 use souk_event_log::{EventLog, Expected, MemoryLog, Metadata, NewEvent, Position, StreamName, event_id};
 use souk_local_postgres::{TestDatabase, TestPostgres};
@@ -233,8 +238,54 @@ impl World {
                 _ => Ending::Completed,
             };
             last = self.buy(order_id(n), buyer, &[one, two], ending).await;
+            if n % 5 == 2 {
+                last = self.after(order_id(n), buyer, one).await;
+            }
         }
         last
+    }
+
+    /// A completed order's sale is booked, sent, returned and paid out.
+    pub(crate) async fn after(&self, order_id: OrderId, buyer_id: AccountId, offer: &Offer) -> Position {
+        let (returns, shipment) = (
+            ReturnsId { order_id, seller_id: offer.seller },
+            StreamName::new("shipment", ShipmentId { order_id, seller_id: offer.seller }),
+        );
+        let (tracking_number, status) = (Some("RM1".to_owned()), ShipmentStatus::Dispatched);
+        let sent = ShipmentDispatched { parcel: 1, lines: vec![], carrier: None, tracking_number, status };
+        self.append(shipment.clone(), vec![ShipmentEvent::from(sent)]).await;
+        let arrived = ShipmentDelivered { parcels: vec![1], status: ShipmentStatus::Delivered };
+        self.append(shipment, vec![ShipmentEvent::from(arrived)]).await;
+
+        let stream = || StreamName::new("return", returns);
+        let (return_id, refund) = (ReturnId { returns, number: 1 }, offer.line(1).unit_price);
+        let requested = ReturnRequested {
+            return_id,
+            request_id: order_id.0,
+            buyer_id,
+            cause: ReturnCause::BuyerRequest,
+            lines: vec![],
+            reason: Some(sealed(buyer_id, "reason")),
+        };
+        self.append(stream(), vec![ReturnEvent::from(requested)]).await;
+        let accepted = ReturnEvent::from(ReturnAccepted { return_id, lines: vec![], refund });
+        let parked = ReturnParked { return_id, reason: "away".to_owned() };
+        self.append(stream(), vec![accepted, parked.into()]).await;
+        let refunded = PaymentPartlyRefunded {
+            refund_key: return_id.refund_key(),
+            amount: refund,
+            refund_id: "re_1".to_owned(),
+        };
+        self.append(StreamName::new("payment", order_id), vec![PaymentEvent::from(refunded)]).await;
+        self.append(stream(), vec![ReturnEvent::from(ReturnCompleted { return_id, refunded: refund })]).await;
+
+        let ledger = || StreamName::new("ledger", offer.seller);
+        let sale = EntryPosted { entry_id: order_id.0, order_id, ..sale() };
+        let payout_id = PayoutId { seller_id: offer.seller, request_id: order_id.0 };
+        let asked = PayoutRequested { payout_id, amount: refund };
+        self.append(ledger(), vec![LedgerEvent::from(sale), asked.into()]).await;
+        let settled = PayoutSettled { payout_id, amount: refund, reference: "TF1".to_owned() };
+        self.append(ledger(), vec![LedgerEvent::from(settled)]).await
     }
 
     /// Waits until every read model has seen the position.
@@ -255,7 +306,7 @@ impl World {
         .fetch_all(&self.pool)
         .await
         .unwrap();
-        assert_eq!(views.len(), 12, "{views:?}");
+        assert_eq!(views.len(), 16, "{views:?}");
         let mut rows = Vec::new();
         for view in views {
             let sql = format!("SELECT '{view} ' || t::text FROM views.{view} t ORDER BY 1");
