@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use souk_domain::{
     DomainEvent, Money, ReturnId, ShipmentId, UnreadableEvent,
-    credit::{CreditCommand, CreditState},
+    credit::{CreditCommand, CreditError, CreditState},
     inventory::InventoryCommand,
     order::Order,
     payment::{PaymentCommand, PaymentError, PaymentState},
@@ -200,7 +200,8 @@ impl ReturnProcess {
         Ok(())
     }
 
-    /// Through the gateway, as far as the order was paid there and that is not given back yet; the rest as credit.
+    /// Through the gateway, as far as the order was paid there and that is not given back yet; the rest as the credit that
+    /// had paid it. What the payment's stream has taken on for this return stays so: the rest is known from it.
     async fn refund(&self, id: ReturnId, refund: Money, errand: &Errand<Task>) -> Result<(), Failure> {
         let (order, refund_key) = (id.returns.order_id, id.refund_key());
         let context = context(refund_key, "refund", errand);
@@ -210,22 +211,22 @@ impl ReturnProcess {
             PaymentState::Charged { taken_back, .. } => taken_back.refund(refund_key),
             _ => None,
         };
-        if asked.is_none() && refund.amount > 0 {
-            let refundable = state.refundable().map_or(0, |left| left.amount);
-            let rest = Money { amount: (refund.amount - refundable).max(0), ..refund };
-            let credited = self.credit(id, rest, &context).await?;
-            let amount = Money { amount: refund.amount - credited.amount, ..refund };
-            if amount.amount > 0 {
-                let command = PaymentCommand::RequestPartialRefund { refund_key, amount };
-                match payments.execute(order, command, &context).await {
-                    // Another return was quicker: what is left is looked at again.
-                    Err(ExecuteError::Refused(error @ PaymentError::NotRefundable { .. })) => {
-                        return Err(Failure::Later(error.to_string()));
-                    }
-                    done => drop(done?),
+        let credited = self.credited(id).await?;
+        let refundable = state.refundable().map_or(0, |left| left.amount).min(refund.amount - credited);
+        let by_gateway = asked.map_or(refundable, |(asked, _)| asked.amount);
+        if asked.is_none() && by_gateway > 0 {
+            let amount = Money { amount: by_gateway, ..refund };
+            let command = PaymentCommand::RequestPartialRefund { refund_key, amount };
+            match payments.execute(order, command, &context).await {
+                // Another return was quicker: what is left is looked at again.
+                Err(ExecuteError::Refused(error @ PaymentError::NotRefundable { .. })) => {
+                    return Err(Failure::Later(error.to_string()));
                 }
+                done => drop(done?),
             }
         }
+        let rest = Money { amount: refund.amount - by_gateway - credited, ..refund };
+        self.credit(id, rest, &context).await?;
         match settle(&self.market, order, &context).await {
             Ok(_) => Ok(()),
             Err(SettlementError::Log(error)) => Err(error.into()),
@@ -233,28 +234,47 @@ impl ReturnProcess {
         }
     }
 
-    /// Credits what the gateway cannot give back to the gift card or the store credit that paid it, and answers with what is
-    /// credited for this return, now or before: the gateway then gives back the rest.
-    async fn credit(&self, id: ReturnId, rest: Money, context: &Context) -> Result<Money, Failure> {
-        let (order_id, refund_key) = (id.returns.order_id, id.refund_key());
+    /// The gift cards and store credit that the order was paid with.
+    async fn credits(&self, id: ReturnId) -> Result<Vec<CreditUse>, Failure> {
         let used = |order: &Option<Order>| {
             order.as_ref().map(|order| order.placed.charges.credits.clone()).unwrap_or_default()
         };
-        let used = self.market.aggregates.orders.read(order_id, used).await?.value;
+        Ok(self.market.aggregates.orders.read(id.returns.order_id, used).await?.value)
+    }
+
+    /// What came back to them for this return, in minor units.
+    async fn credited(&self, id: ReturnId) -> Result<i64, Failure> {
+        let mut credited = 0;
+        for CreditUse { credit_id, .. } in self.credits(id).await? {
+            let returned = |credit: &CreditState| credit.returned(id.returns.order_id, id.refund_key());
+            credited += self.market.aggregates.credits.read(credit_id, returned).await?.value.unwrap_or(0);
+        }
+        Ok(credited)
+    }
+
+    async fn credit(&self, id: ReturnId, rest: Money, context: &Context) -> Result<(), Failure> {
+        let (order_id, refund_key) = (id.returns.order_id, id.refund_key());
         let credits = &self.market.aggregates.credits;
-        let (mut credited, mut left) = (0, rest.amount);
+        let mut left = rest.amount;
+        let used = if left > 0 { self.credits(id).await? } else { vec![] };
         for CreditUse { credit_id, .. } in used {
             let known =
                 |credit: &CreditState| (credit.returned(order_id, refund_key), credit.returnable(order_id));
             let (before, returnable) = credits.read(credit_id, known).await?.value;
-            let amount = before.unwrap_or(left.min(returnable));
-            if before.is_none() && amount > 0 {
-                let amount = Money { amount, ..rest };
-                let command = CreditCommand::Return { order_id, refund_key, amount, reason: None };
-                credits.execute(credit_id, command, &context.step(&format!("credit/{credit_id}"))).await?;
+            let amount = left.min(returnable);
+            if before.is_some() || amount <= 0 {
+                continue;
             }
-            credited += amount;
-            left = (left - amount).max(0);
+            let amount = Money { amount, ..rest };
+            let command = CreditCommand::Return { order_id, refund_key, amount, reason: None };
+            match credits.execute(credit_id, command, &context.step(&format!("credit/{credit_id}"))).await {
+                // Another return was quicker.
+                Err(ExecuteError::Refused(error @ CreditError::MoreThanSpent { .. })) => {
+                    return Err(Failure::Later(error.to_string()));
+                }
+                done => drop(done?),
+            }
+            left -= amount.amount;
         }
         if left > 0 {
             return Err(Failure::Never(format!(
@@ -262,7 +282,7 @@ impl ReturnProcess {
                 rest.currency
             )));
         }
-        Ok(Money { amount: credited, ..rest })
+        Ok(())
     }
 
     async fn park(
