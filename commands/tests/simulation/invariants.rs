@@ -1,6 +1,9 @@
 //! What holds whatever went wrong: read from the log alone, by rules of its own, and compared with the gateways' books.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use souk_audit::{Audit, Finding};
 use souk_domain::{
@@ -91,8 +94,8 @@ pub(crate) struct Story {
     purses: BTreeMap<CreditId, Purse>,
     redeemed: BTreeSet<(OrderId, PromotionId)>,
     spent: BTreeMap<(OrderId, CreditId), i64>,
-    /// What came back to credit, by order and refund.
-    credited: BTreeMap<(OrderId, Uuid), i64>,
+    /// What came back to credit, by order, refund and credit.
+    credited: BTreeMap<(OrderId, Uuid, CreditId), i64>,
     /// Units that were accepted to be returned.
     returned: BTreeMap<(OrderId, SkuId), u32>,
     accepted: BTreeMap<ReturnId, ReturnAccepted>,
@@ -195,6 +198,13 @@ impl Story {
     }
 
     /// Returns against what was bought, put back and refunded; the ledgers against the payments.
+    /// What of these refunds came back to credit.
+    fn credited(&self, order: OrderId, refunds: RangeInclusive<Uuid>) -> i64 {
+        let (first, last) = (CreditId(Uuid::nil()), CreditId(Uuid::max()));
+        let of = (order, *refunds.start(), first)..=(order, *refunds.end(), last);
+        self.credited.range(of).map(|(_, amount)| amount).sum()
+    }
+
     fn of_after(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for ((order, sku), units) in &self.returned {
@@ -211,7 +221,7 @@ impl Story {
             }
             let (order, key) = (id.returns.order_id, id.refund_key());
             let by_gateway = self.payments.get(&order).and_then(|paid| paid.partly.get(&key));
-            let refunded = by_gateway.unwrap_or(&0) + self.credited.get(&(order, key)).unwrap_or(&0);
+            let refunded = by_gateway.unwrap_or(&0) + self.credited(order, key..=key);
             let wanted = accepted.refund.amount;
             if refunded != wanted || self.completed_returns.get(id) != Some(&accepted.refund.amount) {
                 problems.push(format!("return {id} of {wanted:?} refunds {refunded:?}"));
@@ -231,8 +241,7 @@ impl Story {
                 (Some("OrderCompleted"), Some(paid)) => {
                     let of_order = (*order, CreditId(Uuid::nil()))..=(*order, CreditId(Uuid::max()));
                     let spent: i64 = self.spent.range(of_order).map(|(_, amount)| amount).sum();
-                    let of_order = (*order, Uuid::nil())..=(*order, Uuid::max());
-                    let credited: i64 = self.credited.range(of_order).map(|(_, amount)| amount).sum();
+                    let credited = self.credited(*order, Uuid::nil()..=Uuid::max());
                     paid.charged.iter().sum::<i64>() - paid.gone() + spent - credited
                 }
                 _ => 0,
@@ -404,8 +413,8 @@ impl Story {
             }
             CreditEvent::CreditReturned(event) => {
                 purse.balance += event.amount.amount;
-                let before = self.credited.insert((event.order_id, event.refund_key), event.amount.amount);
-                if before.is_some() && before != Some(event.amount.amount) {
+                let of = (event.order_id, event.refund_key, credit);
+                if self.credited.insert(of, event.amount.amount).is_some() {
                     problem = Some(format!("{} comes back twice to {credit}", event.refund_key));
                 }
             }
