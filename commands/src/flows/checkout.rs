@@ -138,6 +138,11 @@ pub async fn check_out(
             CartCheckedOut { order_id, buyer_id: account, lines, total, charges, payment, ship_to };
         let command = CartCommand::CheckOut(checkout.clone());
         match carts.execute_at(request.cart_id, Some(revision), command, context).await {
+            // A twin was quicker. What it agreed on counts, which may be at other prices; it places the order, or the process
+            // manager will.
+            Ok(done) if done.events.is_empty() => {
+                return Ok(Acknowledged { value: already(market, order_id).await?, position: done.position });
+            }
             Ok(done) => {
                 return Ok(acknowledge(market, context, request.cart_id, checkout, &done).await);
             }
