@@ -144,6 +144,13 @@ pub async fn check_out(
                 return Ok(Acknowledged { value: already(market, order_id).await?, position: done.position });
             }
             Ok(done) => {
+                // The same command, sent to another process, may have been recorded with what was available there.
+                let Ok(Some(checkout)) = checked_out(market, request.cart_id).await else {
+                    return Ok(Acknowledged {
+                        value: already(market, order_id).await?,
+                        position: done.position,
+                    });
+                };
                 return Ok(acknowledge(market, context, request.cart_id, checkout, &done).await);
             }
             Err(
