@@ -131,7 +131,7 @@ pub(crate) fn json(document: &impl Serialize) -> String {
 }
 
 /// The name that an enum without fields has in JSON.
-pub(crate) fn name_of(value: &impl Serialize) -> String {
+pub fn name_of(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => name,
         _ => String::new(),

@@ -10,7 +10,7 @@ use futures::{StreamExt, future::join_all};
 use serde::{Deserialize, Serialize};
 use souk_domain::{
     AccountId, DomainEvent, Money, OrderId, ReturnId, UnreadableEvent,
-    item::Item,
+    item::ItemState,
     ledger::{
         self, CommissionRate, EntryKind, EntryPosted, Ledger, LedgerAccount, LedgerCommand, LedgerError,
         LedgerEvent, Posting, moved,
@@ -273,8 +273,7 @@ impl Bookkeeper {
             let category = if self.commissions.is_flat() {
                 vec![]
             } else {
-                let category = |item: &<Item as souk_domain::Decider>::State| category_of(item);
-                self.market.aggregates.items.seen(line.item_id, category).await?.value
+                self.market.aggregates.items.seen(line.item_id, category_of).await?.value
             };
             let price = line.unit_price.amount.saturating_mul(line.quantity.into());
             let weight = weights.entry(self.commissions.rate(&category)).or_default();
@@ -380,6 +379,6 @@ fn by_account(postings: &[Posting]) -> Vec<Posting> {
     postings.filter(|posting| posting.amount.amount != 0).collect()
 }
 
-fn category_of(item: &<Item as souk_domain::Decider>::State) -> Vec<String> {
+fn category_of(item: &ItemState) -> Vec<String> {
     item.as_ref().map(|item| item.details.category.clone()).unwrap_or_default()
 }

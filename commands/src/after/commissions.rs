@@ -5,8 +5,7 @@
 use std::{collections::BTreeMap, io, path::Path};
 
 use serde::Deserialize;
-
-const WHOLE: u32 = 10_000;
+use souk_domain::pricing::WHOLE;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -112,8 +112,8 @@ async fn follow<D: Duty>(
     }
     let mut last_saved = tokio::time::Instant::now();
     loop {
-        if !errands.is_empty() {
-            Arc::clone(duty).see_to(std::mem::take(&mut errands), stop).await;
+        for some in errands.chunks(CHUNK) {
+            Arc::clone(duty).see_to(some.to_vec(), stop).await;
         }
         if last_saved.elapsed() >= NOTES_EVERY {
             notes.save(file);

@@ -226,12 +226,13 @@ impl ReturnProcess {
             }
         }
         let rest = Money { amount: refund.amount - by_gateway - credited, ..refund };
-        self.credit(id, rest, &context).await?;
-        match settle(&self.market, order, &context).await {
+        // Neither waits for the other: what can go back goes back.
+        let settled = match settle(&self.market, order, &context).await {
             Ok(_) => Ok(()),
             Err(SettlementError::Log(error)) => Err(error.into()),
             Err(error @ SettlementError::NotGivenBack { .. }) => Err(Failure::Never(error.to_string())),
-        }
+        };
+        self.credit(id, rest, &context).await.and(settled)
     }
 
     /// The gift cards and store credit that the order was paid with.

@@ -27,6 +27,7 @@ pub(crate) use manager::write_whole;
 pub use manager::{ManagerError, ProcessManager, Settings};
 pub use notices::{NoticeError, take_notice};
 pub use process::{Checkout, CheckoutCommand, CheckoutError, Phase, Process};
+pub use settlement::charge_key;
 
 pub(crate) use settlement::{SettlementError, settle};
 

@@ -8,7 +8,7 @@ use souk_domain::{
 use souk_gateways::{Notice, Standing};
 use uuid::Uuid;
 
-use super::settlement::{WHOLE, key, learnt, part};
+use super::settlement::{REFUND, key, learnt, part};
 use crate::{Context, ExecuteError, Market, executor::ReadFailure};
 
 /// Who signs what a gateway tells.
@@ -44,7 +44,7 @@ pub async fn take_notice(market: &Market, notice: Notice) -> Result<(), NoticeEr
                 _ => Vec::new(),
             };
             let due = market.aggregates.payments.read(order, read).await?.value;
-            if of == key(order, WHOLE) {
+            if of == key(order, REFUND) {
                 return record(market, order, PaymentCommand::RecordRefund { refund_id }).await;
             }
             let part = due.into_iter().find(|(refund_key, _)| of == key(order, &part(*refund_key)));

@@ -124,7 +124,7 @@ async fn next_step(
     state: &PaymentState,
 ) -> Option<Result<PaymentCommand, GatewayError>> {
     let gateway = &market.payments;
-    let refund_key = key(order, WHOLE);
+    let refund_key = key(order, REFUND);
     match state {
         PaymentState::Pending { request, refund_wanted, .. }
             if request.method.payment_type == PaymentType::Invoice || request.amount.amount == 0 =>
@@ -170,7 +170,7 @@ async fn next_step(
 }
 
 fn purchase(order: OrderId, request: &PaymentRequested) -> Purchase {
-    Purchase { key: key(order, "charge"), order, method: request.method.clone(), amount: request.amount }
+    Purchase { key: charge_key(order), order, method: request.method.clone(), amount: request.amount }
 }
 
 /// What the gateway says of a charge, as it is recorded.
@@ -219,10 +219,15 @@ async fn record(
 }
 
 /// The refund of the whole payment, and that of a part: what their keys are made of.
-pub(super) const WHOLE: &str = "refund";
+pub(super) const REFUND: &str = "refund";
 
 pub(super) fn part(refund_key: Uuid) -> String {
     format!("refund/{refund_key}")
+}
+
+/// Under which the gateway has an order's charge.
+pub fn charge_key(order: OrderId) -> Uuid {
+    key(order, "charge")
 }
 
 pub(super) fn key(order: OrderId, step: &str) -> Uuid {

@@ -136,23 +136,9 @@ pub async fn check_out(
         let lines = view.lines.into_iter().map(order_line).collect();
         let checkout =
             CartCheckedOut { order_id, buyer_id: account, lines, total, charges, payment, ship_to };
-        let command = CartCommand::CheckOut(checkout.clone());
+        let command = CartCommand::CheckOut(checkout);
         match carts.execute_at(request.cart_id, Some(revision), command, context).await {
-            // A twin was quicker. What it agreed on counts, which may be at other prices; it places the order, or the process
-            // manager will.
-            Ok(done) if done.events.is_empty() => {
-                return Ok(Acknowledged { value: already(market, order_id).await?, position: done.position });
-            }
-            Ok(done) => {
-                // The same command, sent to another process, may have been recorded with what was available there.
-                let Ok(Some(checkout)) = checked_out(market, request.cart_id).await else {
-                    return Ok(Acknowledged {
-                        value: already(market, order_id).await?,
-                        position: done.position,
-                    });
-                };
-                return Ok(acknowledge(market, context, request.cart_id, checkout, &done).await);
-            }
+            Ok(done) => return Ok(acknowledge(market, context, request.cart_id, order_id, &done).await),
             Err(
                 ExecuteError::Stale { .. }
                 | ExecuteError::Refused(CartError::CheckedOut(_) | CartError::Changed),
@@ -163,22 +149,28 @@ pub async fn check_out(
     Err(ExecuteError::Unavailable("the cart keeps changing".into()).into())
 }
 
-/// The cart is closed and so the order will be: place it at once. If that fails the process manager will.
+/// The cart is closed and so the order will be: place it at once, as it is recorded, which may be by a twin of this request
+/// that another process answered with other credit at hand. If that fails the process manager will.
 async fn acknowledge(
     market: &Market,
     context: &Context,
     cart_id: CartId,
-    checkout: CartCheckedOut,
+    order_id: OrderId,
     done: &Done<CartEvent>,
 ) -> Acknowledged<CheckedOut> {
-    let order_id = checkout.order_id;
     let value = CheckedOut { order_id, status: OrderStatus::Placed };
+    let left = |error: String| {
+        tracing::warn!(order = %order_id, error, "the order is left to the process manager to place");
+        Acknowledged::of(value, done)
+    };
+    let checkout = match checked_out(market, cart_id).await {
+        Ok(Some(checkout)) => checkout,
+        Ok(None) => return left("its cart is not seen as closed".into()),
+        Err(error) => return left(error),
+    };
     match place(market, order_id, cart_id, checkout, &context.step("place")).await {
         Ok(placed) => Acknowledged { value, position: placed.position.max(done.position) },
-        Err(error) => {
-            tracing::warn!(order = %order_id, %error, "the order is left to the process manager to place");
-            Acknowledged::of(value, done)
-        }
+        Err(error) => left(error.to_string()),
     }
 }
 

@@ -72,6 +72,9 @@ pub async fn give_up(
     let order = returns::completed(market, shipment.order_id).await?;
     let request_id = context.command_id;
     let lines = lines.map(|lines| parcel_lines(shipment, &lines));
+    let left = market.aggregates.shipments.read(shipment, ShipmentState::left).await?.value;
+    let all = || left.iter().map(|(&sku_id, &quantity)| ParcelLine { sku_id, quantity }).collect();
+    let meant: Vec<_> = lines.clone().unwrap_or_else(all);
     // What the buyer has asked to return is settled there. (Should he ask in this very moment, that return has them.)
     let bought = &order.placed.lines;
     let covered = |state: &ReturnsState| {
@@ -80,7 +83,7 @@ pub async fn give_up(
             let units: u32 = of_sku.map(|bought| bought.quantity).sum();
             line.quantity > units.saturating_sub(state.taken(line.sku_id))
         };
-        state.of_request(request_id).is_none() && lines.iter().flatten().any(short)
+        state.of_request(request_id).is_none() && meant.iter().any(short)
     };
     if market.aggregates.returns.read(returns::returns_of(shipment), covered).await?.value {
         return Err(ReturnFlowError::UnderWay);

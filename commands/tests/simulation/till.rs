@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use souk_commands::checkout::charge_key;
 use souk_domain::{
     AccountId, Money, OrderId,
     payment::{FailureReason, PaymentMethod, PaymentType},
@@ -94,7 +95,7 @@ impl Books {
     }
 
     fn charge_of(&self, order: OrderId) -> Option<&Charged> {
-        self.charges.get(&Uuid::new_v5(&order.0, b"payment/charge"))
+        self.charges.get(&charge_key(order))
     }
 }
 

@@ -9,6 +9,7 @@ mod claims;
 mod ledgers;
 mod orders;
 mod payments;
+mod returns;
 mod shipments;
 mod stock;
 
@@ -21,12 +22,13 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use souk_domain::{
-    AccountId, CartId, CreditId, DomainEvent, OrderId, PromotionId, SkuId, account::AccountEvent,
-    item::ItemEvent,
+    AccountId, CartId, CreditId, DomainEvent, OrderId, PromotionId, ReturnId, ReturnsId, SkuId,
+    account::AccountEvent, item::ItemEvent,
 };
 use souk_event_log::{Position, Recorded};
 
 use claims::{Coupons, Purse};
+use returns::Accepted;
 
 pub use self::{
     checkouts::Parked,
@@ -84,6 +86,8 @@ pub struct Audit {
     closed_carts: HashSet<CartId>,
     coupons: HashMap<PromotionId, Coupons>,
     purses: HashMap<CreditId, Purse>,
+    /// Accepted and not completed.
+    returns: HashMap<ReturnId, Accepted>,
     sellers: Sellers,
     last: Option<(Position, DateTime<Utc>)>,
 }
@@ -127,6 +131,7 @@ impl Audit {
             "checkout" => self.checkout(at, event),
             "promotion" => self.read(event, |audit, id, told| audit.promotion(at, id, &told)),
             "credit" => self.read(event, |audit, id, told| audit.credit(at, id, &told)),
+            "return" => self.read(event, |audit, _: ReturnsId, told| audit.return_event(at, &told)),
             "ledger" => self.read(event, |audit, _: AccountId, told| audit.ledger(at, &told)),
             "account" => self.read(event, |audit, _: AccountId, told| {
                 audit.accounts += u64::from(matches!(told, AccountEvent::AccountRegistered(_)));

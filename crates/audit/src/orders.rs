@@ -205,11 +205,7 @@ impl Audit {
         problems.extend(order.money.of_completed().err());
         for seller in &live.sellers {
             let status = self.shipments(order).find(|(of, _)| of == seller).map(|(_, status)| status);
-            let ready = matches!(
-                status,
-                Some(ShipmentStatus::Ready | ShipmentStatus::Dispatched | ShipmentStatus::Delivered)
-            );
-            if !ready {
+            if !status.is_some_and(ShipmentStatus::is_booked) {
                 problems.push(format!(
                     "completed: expected the shipment of seller {seller} to be ready, found {status:?}"
                 ));

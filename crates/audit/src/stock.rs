@@ -3,7 +3,7 @@
 
 use souk_domain::{OrderId, SkuId, inventory::InventoryEvent};
 
-use crate::{At, Audit};
+use crate::{At, Audit, returns::Accepted};
 
 /// One SKU.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +53,10 @@ impl Audit {
             }
             InventoryEvent::StockReturned(event) => {
                 stock.returned += i64::from(event.quantity);
+                let awaited = Accepted::take(&mut self.returns, event.return_id, sku, event.quantity);
+                if let Err(problem) = awaited {
+                    self.findings.push(at.stream, Some(at.position), problem);
+                }
                 None
             }
             InventoryEvent::StockReserved(event) => {

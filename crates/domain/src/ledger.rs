@@ -1,8 +1,8 @@
 //! What the market owes a seller, in double entry. Every entry moves money between accounts and sums to zero, so all
 //! accounts of a seller together are zero at any moment. A payout never exceeds what is owed: this stream decides it.
 //!
-//! An amount is what an account gains. `clearing` stands for the gateways: it goes down by what buyers pay, and up by
-//! what leaves again.
+//! An amount is what an account gains. `clearing` stands for whatever buyers pay by (gateways, gift cards and store credit,
+//! invoices): it goes down by what they pay, and up by what leaves again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,7 +10,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{AccountId, Currency, Decider, Money, OrderId, PayoutId, domain_events, order::OrderPlaced};
+use crate::{
+    AccountId, Currency, Decider, Money, OrderId, PayoutId, domain_events, order::OrderPlaced, pricing::WHOLE,
+};
 
 domain_events! {
     pub enum LedgerEvent {
@@ -66,7 +68,7 @@ pub struct CommissionRate {
 impl CommissionRate {
     /// In minor units; rounded down, in the seller's favour.
     pub fn commission(&self) -> i64 {
-        let exact = i128::from(self.on.amount) * i128::from(self.basis_points) / 10_000;
+        let exact = i128::from(self.on.amount) * i128::from(self.basis_points) / i128::from(WHOLE);
         i64::try_from(exact).unwrap_or(self.on.amount)
     }
 }

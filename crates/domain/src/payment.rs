@@ -359,9 +359,7 @@ impl Decider for Payment {
             (Command::RequestRefund, State::NotRequested) => {
                 Ok(vec![PaymentFailed { reason: FailureReason::Cancelled }.into()])
             }
-            (Command::RequestRefund, State::Charged { taken_back, .. })
-                if *taken_back != TakenBack::default() =>
-            {
+            (Command::RequestRefund, State::Charged { taken_back, .. }) if !taken_back.refunds.is_empty() => {
                 Err(PaymentError::OutOfOrder)
             }
             (

@@ -420,12 +420,16 @@ fn accept(
     bought: &[OrderLine],
 ) -> Result<ReturnAccepted, ReturnError> {
     let requested = summed(one.requested.lines.iter().map(|line| (line.sku_id, line.quantity)));
-    let mut lines = match lines {
+    let lines = match lines {
         None => disposed(&requested, Disposition::Restock),
-        Some(lines) => lines.to_vec(),
+        Some(lines) => [Disposition::Restock, Disposition::WriteOff]
+            .into_iter()
+            .flat_map(|disposition| {
+                let of = lines.iter().filter(|line| line.disposition == disposition);
+                disposed(&summed(of.map(|line| (line.sku_id, line.quantity))), disposition)
+            })
+            .collect(),
     };
-    lines.retain(|line| line.quantity > 0);
-    lines.sort_by_key(|line| (line.sku_id, line.disposition));
     let units = summed(lines.iter().map(|line| (line.sku_id, line.quantity)));
     for (&sku_id, &quantity) in &units {
         let asked = one.requested.lines.iter().find(|line| line.sku_id == sku_id);

@@ -127,6 +127,11 @@ pub enum ShipmentStatus {
 }
 
 impl ShipmentStatus {
+    /// From then on, the seller has to know where to send it.
+    pub fn is_booked(self) -> bool {
+        matches!(self, Self::Ready | Self::PartlyDispatched | Self::Dispatched | Self::Delivered)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::NotRequested => "not requested",

@@ -138,3 +138,15 @@ fn a_return_has_one_id() {
     assert_eq!(id.to_string().parse(), Ok(id));
     assert!(format!("{}-01", id.returns).parse::<souk_domain::ReturnId>().is_err());
 }
+
+#[test]
+fn lines_of_one_sku_are_accepted_as_one() {
+    let line = AcceptedLine { sku_id: sku_id("red"), quantity: 1, disposition: Disposition::Restock };
+    let lines = Some(vec![line.clone(), line]);
+    let accept = ReturnCommand::Accept { number: 1, lines, refund: None, bought: bought() };
+    Given::<Returns>::events([by_buyer(1, 1, 2)])
+        .when(accept.clone())
+        .then([accepted(1, 2, Disposition::Restock, 3198)])
+        .when(accept)
+        .then_nothing();
+}

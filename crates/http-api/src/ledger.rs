@@ -101,7 +101,8 @@ fn accounts(balances: BTreeMap<Currency, BTreeMap<LedgerAccount, i64>>) -> Vec<A
 /// My ledger: what I am owed, and every entry that led there, newest first.
 #[utoipa::path(get, path = "/v1/seller/ledger", tag = "Selling", security(("bearer" = [])),
     params(("cursor" = Option<String>, Query), ("size" = Option<u32>, Query), ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = LedgerPage), (status = 403, body = ProblemBody), (status = 503, body = ProblemBody)))]
+    responses((status = 200, body = LedgerPage), (status = 403, body = ProblemBody), (status = 503, body = ProblemBody),
+        (status = 400, body = ProblemBody)))]
 pub(crate) async fn show(
     Seller(seller): Seller,
     State(api): State<Arc<Api>>,
@@ -179,7 +180,8 @@ pub(crate) struct PayoutPage {
 /// My payouts, newest first.
 #[utoipa::path(get, path = "/v1/seller/payouts", tag = "Selling", security(("bearer" = [])),
     params(("cursor" = Option<String>, Query), ("size" = Option<u32>, Query), ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = PayoutPage), (status = 403, body = ProblemBody), (status = 503, body = ProblemBody)))]
+    responses((status = 200, body = PayoutPage), (status = 403, body = ProblemBody), (status = 503, body = ProblemBody),
+        (status = 400, body = ProblemBody)))]
 pub(crate) async fn payouts(
     Seller(seller): Seller,
     State(api): State<Arc<Api>>,
@@ -196,6 +198,7 @@ pub(crate) async fn payouts(
 
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct RequestPayout {
+    #[schema(value_type = MoneyBody)]
     amount: Option<MoneyBody>,
 }
 
@@ -203,7 +206,8 @@ pub(crate) struct RequestPayout {
 #[utoipa::path(post, path = "/v1/seller/payouts", tag = "Selling", security(("bearer" = [])),
     request_body = RequestPayout, params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 201, body = PayoutBody), (status = 409, description = "That much is not owed.", body = ProblemBody),
-        (status = 422, body = ProblemBody)))]
+        (status = 422, body = ProblemBody),
+        (status = 403, body = ProblemBody)))]
 pub(crate) async fn request_payout(
     Seller(seller): Seller,
     State(api): State<Arc<Api>>,

@@ -485,7 +485,7 @@ pub(crate) async fn show(
         past::order(&api, order, at).await?
     } else {
         person.require(&[Role::Buyer, Role::Seller, Role::Admin])?;
-        api.see(&[answer::view::ORDERS], min).await?;
+        api.see(&[answer::view::ORDERS, answer::view::RETURNS], min).await?;
         find(&api, order).await?
     };
     let order = found.ok_or_else(|| Problem::not_found("order"))?;
@@ -521,7 +521,7 @@ async fn seen_by(api: &Api, person: &Person, order: OrderView) -> Result<OrderBo
         return Ok(OrderBody::with_buyer(order));
     }
     let part = part_of(order, person.account).ok_or_else(|| Problem::not_found("order"))?;
-    let booked = part.shipments.iter().any(|shipment| is_booked(shipment.status));
+    let booked = part.shipments.iter().any(|shipment| shipment.status.is_booked());
     OrderBody::whole(part).without_payment().addressed(api, booked.then_some(&ship_to)).await
 }
 
@@ -551,17 +551,6 @@ fn part_of(mut order: OrderView, seller: AccountId) -> Option<OrderView> {
     order.shipments.retain(|shipment| shipment.shipment_id.seller_id == seller);
     order.total = souk_domain::order::total(&order.lines)?.ok()?;
     Some(order)
-}
-
-/// From then on, the seller has to know where to send it.
-fn is_booked(status: ShipmentStatus) -> bool {
-    matches!(
-        status,
-        ShipmentStatus::Ready
-            | ShipmentStatus::PartlyDispatched
-            | ShipmentStatus::Dispatched
-            | ShipmentStatus::Delivered
-    )
 }
 
 /// The order as the view has it, which is given a moment to see what the log has seen. While the log is out of reach, the

@@ -183,6 +183,7 @@ pub(crate) async fn bodies(
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RequestReturn {
+    #[schema(value_type = Vec<LineBackBody>)]
     lines: Option<Vec<LineBackBody>>,
     /// In the buyer's own words; kept sealed.
     #[schema(value_type = String)]
@@ -229,7 +230,8 @@ impl RequestReturn {
 #[utoipa::path(post, path = "/v1/orders/{orderId}/returns", tag = "Orders", security(("bearer" = [])),
     request_body = RequestReturn, params(("orderId" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 201, body = ReturnList), (status = 404, body = ProblemBody), (status = 422, body = ProblemBody),
-        (status = 409, description = "The order is not completed, or not so many are left to be returned.", body = ProblemBody)))]
+        (status = 409, description = "The order is not completed, or not so many are left to be returned.", body = ProblemBody),
+        (status = 403, body = ProblemBody)))]
 pub(crate) async fn request(
     BuyerOrAdmin(person): BuyerOrAdmin,
     State(api): State<Arc<Api>>,
@@ -281,7 +283,9 @@ pub(crate) fn status(params: &mut Params, name: &str) -> Option<ReturnStatus> {
 #[utoipa::path(get, path = "/v1/seller/returns", tag = "Selling", security(("bearer" = [])),
     params(("status" = Option<String>, Query, description = "`requested` is what waits for me."),
         ("cursor" = Option<String>, Query), ("size" = Option<u32>, Query), ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = ReturnPage), (status = 403, body = ProblemBody)))]
+    responses((status = 200, body = ReturnPage), (status = 403, body = ProblemBody),
+        (status = 400, body = ProblemBody),
+        (status = 503, body = ProblemBody)))]
 pub(crate) async fn of_seller(
     Seller(seller): Seller,
     State(api): State<Arc<Api>>,
@@ -319,7 +323,8 @@ pub(crate) struct AcceptedBody {
 #[utoipa::path(post, path = "/v1/returns/{returnId}/accept", tag = "Selling", security(("bearer" = [])),
     request_body(content = Option<Acceptance>), params(("returnId" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = ReturnBody), (status = 404, body = ProblemBody), (status = 422, body = ProblemBody),
-        (status = 409, description = "It was decided otherwise, or this is more than was asked for or paid.", body = ProblemBody)))]
+        (status = 409, description = "It was decided otherwise, or this is more than was asked for or paid.", body = ProblemBody),
+        (status = 403, body = ProblemBody)))]
 pub(crate) async fn accept(
     Seller(seller): Seller,
     State(api): State<Arc<Api>>,
@@ -360,7 +365,8 @@ pub(crate) struct Refusal {
 #[utoipa::path(post, path = "/v1/returns/{returnId}/decline", tag = "Selling", security(("bearer" = [])),
     request_body = Refusal, params(("returnId" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = ReturnBody), (status = 404, body = ProblemBody), (status = 422, body = ProblemBody),
-        (status = 409, description = "It was accepted.", body = ProblemBody)))]
+        (status = 409, description = "It was accepted.", body = ProblemBody),
+        (status = 403, body = ProblemBody)))]
 pub(crate) async fn decline(
     Seller(seller): Seller,
     State(api): State<Arc<Api>>,

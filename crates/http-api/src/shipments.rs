@@ -33,6 +33,7 @@ pub(crate) struct Dispatch {
 #[schema(as = Units)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UnitsBody {
+    #[schema(value_type = String)]
     sku: Option<String>,
     #[schema(value_type = u32, example = 1)]
     quantity: Option<i64>,
@@ -90,7 +91,9 @@ pub(crate) struct ShipmentStanding {
 #[utoipa::path(post, path = "/v1/shipments/{shipmentId}/dispatch", tag = "Selling", security(("bearer" = [])),
     request_body(content = Option<Dispatch>), params(("shipmentId" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = ShipmentStanding), (status = 404, body = ProblemBody),
-        (status = 409, description = "The order is not ready to ship.", body = ProblemBody)))]
+        (status = 409, description = "The order is not ready to ship.", body = ProblemBody),
+        (status = 403, body = ProblemBody),
+        (status = 422, body = ProblemBody)))]
 pub(crate) async fn dispatch(
     Seller(seller): Seller,
     State(api): State<Arc<Api>>,
@@ -117,7 +120,9 @@ pub(crate) async fn dispatch(
     request_body(content = Option<Delivery>),
     params(("shipmentId" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = ShipmentStanding), (status = 404, body = ProblemBody),
-        (status = 409, description = "It was not dispatched.", body = ProblemBody)))]
+        (status = 409, description = "It was not dispatched.", body = ProblemBody),
+        (status = 403, body = ProblemBody),
+        (status = 422, body = ProblemBody)))]
 pub(crate) async fn deliver(
     Seller(seller): Seller,
     State(api): State<Arc<Api>>,
@@ -137,7 +142,9 @@ pub(crate) async fn deliver(
 #[utoipa::path(post, path = "/v1/shipments/{shipmentId}/give-up", tag = "Selling", security(("bearer" = [])),
     request_body(content = Option<GivingUp>), params(("shipmentId" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = GivenUp), (status = 404, body = ProblemBody),
-        (status = 409, description = "The order is not completed, or not so many are left to be sent.", body = ProblemBody)))]
+        (status = 409, description = "The order is not completed, or not so many are left to be sent.", body = ProblemBody),
+        (status = 403, body = ProblemBody),
+        (status = 422, body = ProblemBody)))]
 pub(crate) async fn give_up(
     Seller(seller): Seller,
     State(api): State<Arc<Api>>,

@@ -30,3 +30,4 @@ CREATE TABLE payouts (
 ) WITH (fillfactor = 70);
 
 CREATE INDEX payouts_by_age ON payouts (requested_at DESC);
+CREATE INDEX payouts_of_seller ON payouts (seller_id, requested_at DESC);

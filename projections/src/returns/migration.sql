@@ -12,5 +12,6 @@ CREATE TABLE returns (
 ) WITH (fillfactor = 70);
 
 CREATE INDEX returns_of_order ON returns (order_id);
+CREATE INDEX returns_by_age ON returns (requested_at DESC);
 CREATE INDEX returns_of_seller ON returns (seller_id, requested_at DESC);
 CREATE INDEX returns_parked ON returns (requested_at DESC) WHERE status = 'parked';

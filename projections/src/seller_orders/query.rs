@@ -88,15 +88,7 @@ pub async fn seller_orders(
 
 fn read(row: &PgRow) -> Result<SellerOrderView, sqlx::Error> {
     let shipment = ShipmentView::read(row)?;
-    let booked = shipment.as_ref().is_some_and(|shipment| {
-        matches!(
-            shipment.status,
-            ShipmentStatus::Ready
-                | ShipmentStatus::PartlyDispatched
-                | ShipmentStatus::Dispatched
-                | ShipmentStatus::Delivered
-        )
-    });
+    let booked = shipment.as_ref().is_some_and(|shipment| shipment.status.is_booked());
     let Json(lines) = row.try_get("lines")?;
     let Json(ship_to) = row.try_get("ship_to")?;
     Ok(SellerOrderView {

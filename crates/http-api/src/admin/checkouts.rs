@@ -121,7 +121,7 @@ pub(crate) async fn retry(
 #[derive(Default, Deserialize, ToSchema)]
 pub(crate) struct Settlement {
     /// `done`: it was done outside of Souk (if not said); `notNeeded`: nothing has to be done.
-    #[schema(value_type = String, example = "done")]
+    #[schema(example = "done")]
     outcome: Option<String>,
     /// 1 to 500 characters, for those who look later.
     #[schema(value_type = String, example = "paid back by bank transfer 4711")]

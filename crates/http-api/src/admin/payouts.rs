@@ -24,7 +24,8 @@ use crate::{
 #[utoipa::path(get, path = "/v1/admin/payouts", tag = "Administration", security(("bearer" = [])),
     params(("status" = Option<String>, Query), ("cursor" = Option<String>, Query), ("size" = Option<u32>, Query),
         ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = PayoutPage), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody)))]
+    responses((status = 200, body = PayoutPage), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody),
+        (status = 503, body = ProblemBody)))]
 pub(crate) async fn list(
     _admin: Admin,
     State(api): State<Arc<Api>>,
@@ -51,7 +52,9 @@ pub(crate) struct Transfer {
 #[utoipa::path(post, path = "/v1/admin/payouts/{payoutId}/settle", tag = "Administration", security(("bearer" = [])),
     request_body = Transfer, params(("payoutId" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = PayoutBody), (status = 404, body = ProblemBody),
-        (status = 409, description = "It has failed.", body = ProblemBody)))]
+        (status = 409, description = "It has failed.", body = ProblemBody),
+        (status = 403, body = ProblemBody),
+        (status = 422, body = ProblemBody)))]
 pub(crate) async fn settle(
     Admin(admin): Admin,
     State(api): State<Arc<Api>>,
@@ -78,7 +81,9 @@ pub(crate) struct FailedTransfer {
 #[utoipa::path(post, path = "/v1/admin/payouts/{payoutId}/fail", tag = "Administration", security(("bearer" = [])),
     request_body = FailedTransfer, params(("payoutId" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = PayoutBody), (status = 404, body = ProblemBody),
-        (status = 409, description = "It was settled.", body = ProblemBody)))]
+        (status = 409, description = "It was settled.", body = ProblemBody),
+        (status = 403, body = ProblemBody),
+        (status = 422, body = ProblemBody)))]
 pub(crate) async fn fail(
     Admin(admin): Admin,
     State(api): State<Arc<Api>>,

@@ -208,7 +208,8 @@ pub(crate) async fn create(
 /// All promotions, newest first.
 #[utoipa::path(get, path = "/v1/admin/promotions", tag = "Administration", security(("bearer" = [])),
     params(("cursor" = Option<String>, Query), ("size" = Option<u32>, Query), ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = PromotionPage), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody)))]
+    responses((status = 200, body = PromotionPage), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody),
+        (status = 503, body = ProblemBody)))]
 pub(crate) async fn list(
     _admin: Admin,
     State(api): State<Arc<Api>>,
@@ -241,7 +242,8 @@ pub(crate) async fn show(
 /// End a promotion: nobody can use it from now on. Doing so twice is fine.
 #[utoipa::path(post, path = "/v1/admin/promotions/{promotionId}/end", tag = "Administration", security(("bearer" = [])),
     params(("promotionId" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 200, body = PromotionNamed), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
+    responses((status = 200, body = PromotionNamed), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody),
+        (status = 422, body = ProblemBody)))]
 pub(crate) async fn end(
     Admin(admin): Admin,
     State(api): State<Arc<Api>>,

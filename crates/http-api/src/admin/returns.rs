@@ -21,7 +21,8 @@ use crate::{
 #[utoipa::path(get, path = "/v1/admin/returns", tag = "Administration", security(("bearer" = [])),
     params(("state" = Option<String>, Query), ("cursor" = Option<String>, Query), ("size" = Option<u32>, Query),
         ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = ReturnPage), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody)))]
+    responses((status = 200, body = ReturnPage), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody),
+        (status = 503, body = ProblemBody)))]
 pub(crate) async fn list(
     _admin: Admin,
     State(api): State<Arc<Api>>,

@@ -20,7 +20,7 @@ use crate::{
 #[derive(Default, Deserialize, Serialize, ToSchema)]
 pub(crate) struct SynonymRules {
     /// `tv, television`: each finds the other; `notebook => laptop`: the first finds the second as well.
-    #[schema(example = json!(["tv, television", "notebook => laptop"]))]
+    #[schema(value_type = Vec<String>, example = json!(["tv, television", "notebook => laptop"]))]
     synonyms: Option<Vec<String>>,
 }
 

@@ -9,9 +9,9 @@ use futures::StreamExt;
 use serde::Serialize;
 use souk_commands::checkout::Checkout;
 use souk_domain::{
-    Decider, DomainEvent, UnreadableEvent, account::Account, cart::Cart, inventory::Inventory, item::Item,
-    ledger::Ledger, order::Orders, payment::Payment, returns::Returns, shipment::Shipment,
-    synonyms::Synonyms,
+    Decider, DomainEvent, UnreadableEvent, account::Account, cart::Cart, credit::Credit,
+    inventory::Inventory, item::Item, ledger::Ledger, order::Orders, payment::Payment, promotion::Promotion,
+    returns::Returns, shipment::Shipment, synonyms::Synonyms,
 };
 use souk_event_log::{Direction, EventLog, Filter, Recorded, SqliteLog, sqlite::Options};
 
@@ -107,6 +107,8 @@ fn decode(event: &Recorded) -> Result<(), UnreadableEvent> {
         Synonyms::CATEGORY => read::<Synonyms>(event),
         Returns::CATEGORY => read::<Returns>(event),
         Ledger::CATEGORY => read::<Ledger>(event),
+        Promotion::CATEGORY => read::<Promotion>(event),
+        Credit::CATEGORY => read::<Credit>(event),
         Account::CATEGORY => read::<Account>(event),
         Checkout::CATEGORY => read::<Checkout>(event),
         // A stranger's.

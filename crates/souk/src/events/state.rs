@@ -8,8 +8,9 @@ use futures::StreamExt;
 use serde::Serialize;
 use souk_commands::checkout::Checkout;
 use souk_domain::{
-    Decider, DomainEvent, account::Account, cart::Cart, inventory::Inventory, item::Item, ledger::Ledger,
-    order::Orders, payment::Payment, returns::Returns, shipment::Shipment, synonyms::Synonyms,
+    Decider, DomainEvent, account::Account, cart::Cart, credit::Credit, inventory::Inventory, item::Item,
+    ledger::Ledger, order::Orders, payment::Payment, promotion::Promotion, returns::Returns,
+    shipment::Shipment, synonyms::Synonyms,
 };
 use souk_event_log::{At, Direction, EventLog, StreamName};
 
@@ -25,6 +26,8 @@ pub(super) async fn state(log: &dyn EventLog, stream: &str, at: Option<At>) -> a
         Synonyms::CATEGORY => fold::<Synonyms>(log, &stream, at).await,
         Returns::CATEGORY => fold::<Returns>(log, &stream, at).await,
         Ledger::CATEGORY => fold::<Ledger>(log, &stream, at).await,
+        Promotion::CATEGORY => fold::<Promotion>(log, &stream, at).await,
+        Credit::CATEGORY => fold::<Credit>(log, &stream, at).await,
         Account::CATEGORY => fold::<Account>(log, &stream, at).await,
         Checkout::CATEGORY => fold::<Checkout>(log, &stream, at).await,
         other => bail!("there is no category {other}"),

@@ -5,6 +5,7 @@ use std::{collections::HashMap, path::Path};
 use anyhow::Context;
 use rusqlite::{Connection, OpenFlags};
 use souk_audit::{Audit, Findings, Order};
+use souk_commands::checkout::charge_key;
 use souk_domain::{OrderId, order::OrderStatus};
 use uuid::Uuid;
 
@@ -53,11 +54,6 @@ pub(super) fn compare(path: &Path, audit: &Audit, findings: &mut Findings) -> an
         }
     }
     Ok(Some(asked as u64))
-}
-
-/// As settlements name it.
-fn charge_key(order: OrderId) -> Uuid {
-    Uuid::new_v5(&order.0, b"payment/charge")
 }
 
 struct Charged {
