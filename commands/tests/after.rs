@@ -223,6 +223,10 @@ async fn a_chargeback_is_held_and_then_the_sellers_or_his_again() {
     // Half of it is with the buyer already: the other half is all that a return can still bring.
     let id = ask(&shop.market, order, 2).await.unwrap().requested.return_id;
     returns::accept(&shop.market, &context(), id, None, None).await.unwrap();
-    wait(&shop, "ReturnParked", 1).await;
-    assert_eq!(shop.count("PaymentPartlyRefunded"), 0);
+    wait(&shop, "ReturnCompleted", 1).await;
+    wait(&shop, "EntryPosted", 6).await;
+    assert_eq!(shop.count("PaymentPartlyRefunded"), 1);
+    assert_eq!(balance(&shop, LedgerAccount::Clearing).await, 0);
+    assert_eq!(balance(&shop, LedgerAccount::SellerPayable).await, 0);
+    assert_eq!(balance(&shop, LedgerAccount::Commission).await, 0);
 }

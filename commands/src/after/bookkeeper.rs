@@ -107,7 +107,9 @@ impl Duty for Bookkeeper {
         let task = match name {
             "OrderCompleted" => id.parse().ok().map(Task::Sale),
             "ReturnCompleted" => match ReturnEvent::from_json(name, version, &recorded.data)? {
-                ReturnEvent::ReturnCompleted(event) => Some(Task::Refund(event.return_id, event.refunded)),
+                ReturnEvent::ReturnCompleted(event) if event.refunded.amount > 0 => {
+                    Some(Task::Refund(event.return_id, event.refunded))
+                }
                 _ => None,
             },
             "EntryPosted" => match LedgerEvent::from_json(name, version, &recorded.data)? {

@@ -6,10 +6,10 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use souk_domain::{
     DomainEvent, Money, ReturnId, ShipmentId, UnreadableEvent,
-    credit::{CreditCommand, CreditError, CreditState},
+    credit::{CreditCommand, CreditState},
     inventory::InventoryCommand,
     order::Order,
-    payment::{PaymentCommand, PaymentError, PaymentState},
+    payment::{PaymentCommand, PaymentState},
     pricing::CreditUse,
     returns::{Disposition, ReturnAccepted, ReturnCommand, ReturnEvent, ReturnStatus, ReturnsState},
     shipment::ShipmentEvent,
@@ -184,9 +184,10 @@ impl ReturnProcess {
         // As it is by now, for another process may have accepted it: what is passed over here nobody asks for again.
         let Some(accepted) = returns.read(id.returns, accepted).await?.value else { return Ok(()) };
         self.put_back(&accepted, errand).await?;
-        self.refund(id, accepted.refund, errand).await?;
+        let number = id.number;
+        let refunded = self.refund(id, accepted.refund, errand).await?;
         let context = context(id.refund_key(), "complete", errand);
-        returns.execute(id.returns, ReturnCommand::Complete { number: id.number }, &context).await?;
+        returns.execute(id.returns, ReturnCommand::Complete { number, refunded }, &context).await?;
         Ok(())
     }
 
@@ -200,90 +201,61 @@ impl ReturnProcess {
         Ok(())
     }
 
-    /// Through the gateway, as far as the order was paid there and that is not given back yet; the rest as the credit that
-    /// had paid it. What the payment's stream has taken on for this return stays so: the rest is known from it.
-    async fn refund(&self, id: ReturnId, refund: Money, errand: &Errand<Task>) -> Result<(), Failure> {
-        let (order, refund_key) = (id.returns.order_id, id.refund_key());
-        let context = context(refund_key, "refund", errand);
-        let payments = &self.market.aggregates.payments;
-        let state = payments.read(order, PaymentState::clone).await?.value;
-        let asked = match &state {
-            PaymentState::Charged { taken_back, .. } => taken_back.refund(refund_key),
-            _ => None,
-        };
-        let credited = self.credited(id).await?;
-        let refundable = state.refundable().map_or(0, |left| left.amount).min(refund.amount - credited);
-        let by_gateway = asked.map_or(refundable, |(asked, _)| asked.amount);
-        if asked.is_none() && by_gateway > 0 {
-            let amount = Money { amount: by_gateway, ..refund };
-            let command = PaymentCommand::RequestPartialRefund { refund_key, amount };
-            match payments.execute(order, command, &context).await {
-                // Another return was quicker: what is left is looked at again.
-                Err(ExecuteError::Refused(error @ PaymentError::NotRefundable { .. })) => {
-                    return Err(Failure::Later(error.to_string()));
-                }
-                done => drop(done?),
-            }
-        }
-        let rest = Money { amount: refund.amount - by_gateway - credited, ..refund };
+    /// Through the gateway, as far as the order was paid there and that is not with the buyer already; the rest as the
+    /// credit that had paid it. What a stream has taken on for this return stays so: whoever does this again, or beside
+    /// this, divides it alike.
+    async fn refund(&self, id: ReturnId, refund: Money, errand: &Errand<Task>) -> Result<Money, Failure> {
+        let context = context(id.refund_key(), "refund", errand);
+        let by_gateway = self.ask_gateway(id, refund, &context).await?;
+        let rest = Money { amount: refund.amount - by_gateway, ..refund };
         // Neither waits for the other: what can go back goes back.
-        let settled = match settle(&self.market, order, &context).await {
+        let settled = match settle(&self.market, id.returns.order_id, &context).await {
             Ok(_) => Ok(()),
             Err(SettlementError::Log(error)) => Err(error.into()),
             Err(error @ SettlementError::NotGivenBack { .. }) => Err(Failure::Never(error.to_string())),
         };
-        self.credit(id, rest, &context).await.and(settled)
+        let credited = self.credit(id, rest, &context).await?;
+        settled?;
+        Ok(Money { amount: by_gateway + credited, ..refund })
     }
 
-    /// The gift cards and store credit that the order was paid with.
-    async fn credits(&self, id: ReturnId) -> Result<Vec<CreditUse>, Failure> {
+    /// How much of it goes through the gateway, in minor units.
+    async fn ask_gateway(&self, id: ReturnId, amount: Money, context: &Context) -> Result<i64, Failure> {
+        let (order, refund_key) = (id.returns.order_id, id.refund_key());
+        let payments = &self.market.aggregates.payments;
+        // All of it may have been paid with credit.
+        let is_charged = |state: &PaymentState| matches!(state, PaymentState::Charged { .. });
+        if !payments.read(order, is_charged).await?.value {
+            return Ok(0);
+        }
+        let command = PaymentCommand::RequestPartialRefund { refund_key, amount };
+        payments.execute(order, command, context).await?;
+        let asked = |state: &PaymentState| match state {
+            PaymentState::Charged { taken_back, .. } => taken_back.refund(refund_key),
+            _ => None,
+        };
+        Ok(payments.read(order, asked).await?.value.map_or(0, |(asked, _)| asked.amount))
+    }
+
+    /// Back to the gift cards and store credit that the order was paid with: how much, in minor units.
+    async fn credit(&self, id: ReturnId, refund: Money, context: &Context) -> Result<i64, Failure> {
+        let (order_id, refund_key) = (id.returns.order_id, id.refund_key());
         let used = |order: &Option<Order>| {
             order.as_ref().map(|order| order.placed.charges.credits.clone()).unwrap_or_default()
         };
-        Ok(self.market.aggregates.orders.read(id.returns.order_id, used).await?.value)
-    }
-
-    /// What came back to them for this return, in minor units.
-    async fn credited(&self, id: ReturnId) -> Result<i64, Failure> {
+        let credits = &self.market.aggregates.credits;
         let mut credited = 0;
-        for CreditUse { credit_id, .. } in self.credits(id).await? {
-            let returned = |credit: &CreditState| credit.returned(id.returns.order_id, id.refund_key());
-            credited += self.market.aggregates.credits.read(credit_id, returned).await?.value.unwrap_or(0);
+        for CreditUse { credit_id, .. } in self.market.aggregates.orders.read(order_id, used).await?.value {
+            let amount = Money { amount: refund.amount - credited, ..refund };
+            if amount.amount == 0 {
+                break;
+            }
+            let command = CreditCommand::Return { order_id, refund_key, amount, reason: None };
+            credits.execute(credit_id, command, &context.step(&format!("credit/{credit_id}"))).await?;
+            let returned = |credit: &CreditState| credit.returned(order_id, refund_key);
+            credited += credits.read(credit_id, returned).await?.value.unwrap_or(0);
         }
         Ok(credited)
-    }
-
-    async fn credit(&self, id: ReturnId, rest: Money, context: &Context) -> Result<(), Failure> {
-        let (order_id, refund_key) = (id.returns.order_id, id.refund_key());
-        let credits = &self.market.aggregates.credits;
-        let mut left = rest.amount;
-        let used = if left > 0 { self.credits(id).await? } else { vec![] };
-        for CreditUse { credit_id, .. } in used {
-            let known =
-                |credit: &CreditState| (credit.returned(order_id, refund_key), credit.returnable(order_id));
-            let (before, returnable) = credits.read(credit_id, known).await?.value;
-            let amount = left.min(returnable);
-            if before.is_some() || amount <= 0 {
-                continue;
-            }
-            let amount = Money { amount, ..rest };
-            let command = CreditCommand::Return { order_id, refund_key, amount, reason: None };
-            match credits.execute(credit_id, command, &context.step(&format!("credit/{credit_id}"))).await {
-                // Another return was quicker.
-                Err(ExecuteError::Refused(error @ CreditError::MoreThanSpent { .. })) => {
-                    return Err(Failure::Later(error.to_string()));
-                }
-                done => drop(done?),
-            }
-            left -= amount.amount;
-        }
-        if left > 0 {
-            return Err(Failure::Never(format!(
-                "{left} {} of return {id} cannot be refunded",
-                rest.currency
-            )));
-        }
-        Ok(())
     }
 
     async fn park(

@@ -134,7 +134,7 @@ impl CreditState {
     }
 
     /// What is left of what an order spent, after what came back.
-    pub fn returnable(&self, order: OrderId) -> i64 {
+    fn returnable(&self, order: OrderId) -> i64 {
         self.spent.get(&order).map_or(0, |spent| spent.amount - spent.returned.values().sum::<i64>())
     }
 
@@ -166,7 +166,7 @@ pub enum CreditCommand {
     Spend {
         order_id: OrderId,
     },
-    /// Part of a refund of an order that spent it.
+    /// Part of a refund of an order that spent it, as far as that has not come back.
     Return {
         order_id: OrderId,
         refund_key: Uuid,
@@ -189,8 +189,6 @@ pub enum CreditError {
     NotTheirs,
     #[error("order {0} holds nothing of it")]
     NotHeld(OrderId),
-    #[error("of what the order spent {left} is left")]
-    MoreThanSpent { left: i64 },
 }
 
 pub struct Credit;
@@ -319,11 +317,13 @@ fn give_back(
     if state.spent.get(&order_id).is_some_and(|spent| spent.returned.contains_key(&refund_key)) {
         return Ok(vec![]);
     }
-    let left = state.returnable(order_id);
-    match amount.amount {
+    match amount.amount.min(state.returnable(order_id)) {
         _ if amount.currency != opened.currency => Err(CreditError::Currency),
-        ..=0 => Err(CreditError::NotPositive),
-        wanted if wanted > left => Err(CreditError::MoreThanSpent { left }),
-        _ => Ok(vec![CreditReturned { order_id, refund_key, amount, reason }.into()]),
+        _ if amount.amount <= 0 => Err(CreditError::NotPositive),
+        0 => Ok(vec![]),
+        left => {
+            let amount = Money { amount: left, ..amount };
+            Ok(vec![CreditReturned { order_id, refund_key, amount, reason }.into()])
+        }
     }
 }

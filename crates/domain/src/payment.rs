@@ -102,6 +102,7 @@ pub struct PaymentRefunded {
 pub struct PartialRefundRequested {
     /// What it is for, such as a return: one refund each.
     pub refund_key: Uuid,
+    /// Zero if all of the charge is with the buyer already.
     pub amount: Money,
 }
 
@@ -181,6 +182,10 @@ impl TakenBack {
         self.refunds.get(&key).copied()
     }
 
+    fn is_disputed(&self) -> bool {
+        self.chargebacks.values().any(|(_, won)| won.is_none())
+    }
+
     /// In minor units of the charge's currency: what is refunded or to be, and what is in dispute or lost.
     fn total(&self) -> i64 {
         let refunds = self.refunds.values().map(|(amount, _)| amount.amount);
@@ -223,7 +228,7 @@ pub enum PaymentCommand {
     RecordRefund {
         refund_id: String,
     },
-    /// Of a part; the same key asks for the same refund.
+    /// Of a part, as far as the charge still has it; the same key asks for the same refund.
     RequestPartialRefund {
         refund_key: Uuid,
         amount: Money,
@@ -249,8 +254,10 @@ pub enum PaymentError {
     NotRequested,
     #[error("the payment is not in a state that allows this")]
     OutOfOrder,
-    #[error("only {} {} of the payment are left to be given back", left.amount, left.currency)]
-    NotRefundable { left: Money },
+    #[error("the payment was made in another currency")]
+    Currency,
+    #[error("the buyer disputes the payment: what goes back is known when that is decided")]
+    Disputed,
     #[error("there is no such dispute")]
     NoSuchDispute,
 }
@@ -295,7 +302,7 @@ impl Decider for Payment {
                 State::Pending { refund_wanted, .. } | State::Charged { refund_wanted, .. },
             ) => *refund_wanted = true,
             (Event::PartialRefundRequested(event), State::Charged { taken_back, .. }) => {
-                taken_back.refunds.insert(event.refund_key, (event.amount, false));
+                taken_back.refunds.insert(event.refund_key, (event.amount, event.amount.amount == 0));
             }
             (Event::PaymentPartlyRefunded(event), State::Charged { taken_back, .. }) => {
                 taken_back.refunds.insert(event.refund_key, (event.amount, true));
@@ -399,10 +406,14 @@ fn take_back(
                 return Ok(vec![]);
             }
             let left = state.refundable().ok_or(PaymentError::OutOfOrder)?;
-            if amount.currency != left.currency || !(1..=left.amount).contains(&amount.amount) {
-                return Err(PaymentError::NotRefundable { left });
+            if amount.currency != left.currency {
+                return Err(PaymentError::Currency);
             }
-            Ok(vec![PartialRefundRequested { refund_key: *refund_key, amount: *amount }.into()])
+            if amount.amount > left.amount && taken_back.is_disputed() {
+                return Err(PaymentError::Disputed);
+            }
+            let amount = Money { amount: amount.amount.min(left.amount), ..*amount };
+            Ok(vec![PartialRefundRequested { refund_key: *refund_key, amount }.into()])
         }
         PaymentCommand::RecordPartialRefund { refund_key, refund_id } => {
             match taken_back.refunds.get(refund_key) {

@@ -109,6 +109,7 @@ pub struct ReturnResumed {
 #[serde(rename_all = "camelCase")]
 pub struct ReturnCompleted {
     pub return_id: ReturnId,
+    /// Less than was agreed on if the buyer's bank had taken back more than was left.
     pub refunded: Money,
 }
 
@@ -207,6 +208,7 @@ pub enum ReturnCommand {
     },
     Complete {
         number: u32,
+        refunded: Money,
     },
 }
 
@@ -364,12 +366,15 @@ impl Decider for Returns {
                 (return_id, ReturnStatus::Parked) => Ok(vec![ReturnResumed { return_id }.into()]),
                 _ => Ok(vec![]),
             },
-            ReturnCommand::Complete { number } => {
+            ReturnCommand::Complete { number, refunded } => {
                 let one = state.returns.get(number).ok_or(ReturnError::NotFound)?;
                 match (&one.accepted, one.status) {
                     (Some(_), ReturnStatus::Completed) => Ok(vec![]),
+                    (Some(accepted), _) if !is_part(*refunded, accepted.refund) => {
+                        Err(ReturnError::TooMuch { most: accepted.refund })
+                    }
                     (Some(accepted), _) => {
-                        let (return_id, refunded) = (accepted.return_id, accepted.refund);
+                        let (return_id, refunded) = (accepted.return_id, *refunded);
                         Ok(vec![ReturnCompleted { return_id, refunded }.into()])
                     }
                     (None, _) => Err(ReturnError::Decided),
@@ -440,10 +445,14 @@ fn accept(
     }
     let most = paid_for(bought, &units)?;
     let refund = refund.unwrap_or(most);
-    if refund.currency != most.currency || !(0..=most.amount).contains(&refund.amount) {
+    if !is_part(refund, most) {
         return Err(ReturnError::TooMuch { most });
     }
     Ok(ReturnAccepted { return_id: one.requested.return_id, lines, refund })
+}
+
+fn is_part(refund: Money, of: Money) -> bool {
+    refund.currency == of.currency && (0..=of.amount).contains(&refund.amount)
 }
 
 fn disposed(units: &BTreeMap<SkuId, u32>, disposition: Disposition) -> Vec<AcceptedLine> {

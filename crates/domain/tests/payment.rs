@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 const FIRST: Uuid = Uuid::from_u128(1);
 const SECOND: Uuid = Uuid::from_u128(2);
+const THIRD: Uuid = Uuid::from_u128(3);
 
 #[test]
 fn a_payment_is_requested_once() {
@@ -119,8 +120,6 @@ fn parts_are_given_back_once_each_and_never_more_than_is_left() {
         .then([PartialRefundRequested { refund_key: FIRST, amount: cents(1_000) }.into()])
         .when(part(FIRST, 1_000))
         .then_nothing()
-        .when(part(SECOND, all - 999))
-        .then_refused(PaymentError::NotRefundable { left: cents(all - 1_000) })
         .when(PaymentCommand::RequestRefund)
         .then_refused(PaymentError::OutOfOrder)
         .when(part_done(SECOND))
@@ -134,8 +133,12 @@ fn parts_are_given_back_once_each_and_never_more_than_is_left() {
         .into()])
         .when(part_done(FIRST))
         .then_nothing()
-        .when(part(SECOND, all - 1_000))
-        .then([PartialRefundRequested { refund_key: SECOND, amount: cents(all - 1_000) }.into()]);
+        .when(part(SECOND, all))
+        .then([PartialRefundRequested { refund_key: SECOND, amount: cents(all - 1_000) }.into()])
+        .when(part(THIRD, all))
+        .then([PartialRefundRequested { refund_key: THIRD, amount: cents(0) }.into()])
+        .when(part_done(THIRD))
+        .then_nothing();
 }
 
 #[test]
@@ -156,7 +159,7 @@ fn what_the_bank_took_back_is_not_refunded_as_well_unless_the_dispute_is_won() {
         .when(open)
         .then_nothing()
         .when(part(FIRST, 1))
-        .then_refused(PaymentError::NotRefundable { left: cents(0) })
+        .then_refused(PaymentError::Disputed)
         .when(close.clone())
         .then([ChargebackClosed { dispute_id, amount: all, won: true }.into()])
         .when(close)

@@ -98,9 +98,10 @@ fn the_refund_is_what_the_units_cost_or_less() {
 #[test]
 fn a_return_ends_once_and_may_be_parked_on_the_way() {
     let return_id = return_id(1);
+    let complete = |amount| ReturnCommand::Complete { number: 1, refunded: cents(amount) };
     let park = || ReturnCommand::Park { number: 1, reason: "no".to_owned() };
     Given::<Returns>::events([by_buyer(1, 1, 1)])
-        .when(ReturnCommand::Complete { number: 1 })
+        .when(complete(99))
         .then_refused(ReturnError::Decided)
         .when(accept(1, None, Some(99)))
         .then([accepted(1, 1, Disposition::Restock, 99)])
@@ -108,9 +109,11 @@ fn a_return_ends_once_and_may_be_parked_on_the_way() {
         .then([ReturnParked { return_id, reason: "no".to_owned() }.into()])
         .when(ReturnCommand::Resume { number: 1 })
         .then([ReturnResumed { return_id }.into()])
-        .when(ReturnCommand::Complete { number: 1 })
-        .then([ReturnCompleted { return_id, refunded: cents(99) }.into()])
-        .when(ReturnCommand::Complete { number: 1 })
+        .when(complete(100))
+        .then_refused(ReturnError::TooMuch { most: cents(99) })
+        .when(complete(98))
+        .then([ReturnCompleted { return_id, refunded: cents(98) }.into()])
+        .when(complete(98))
         .then_nothing()
         .when(park())
         .then_nothing();

@@ -12,7 +12,7 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig, ffi,
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, config::DbConfig, ffi,
 };
 
 use super::{
@@ -152,7 +152,7 @@ fn try_open_writer(path: &Path) -> Result<Connection, OpenError> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_millis(200))?;
-    check_format(&connection)?;
+    check_format(&connection.unchecked_transaction()?)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
         return Err(OpenError::NoWal(mode));
@@ -225,7 +225,8 @@ enum Format {
     Current,
 }
 
-fn check_format(connection: &Connection) -> Result<Format, OpenError> {
+/// In a transaction: another process may be about to make the tables.
+fn check_format(connection: &Transaction<'_>) -> Result<Format, OpenError> {
     let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -241,7 +242,8 @@ fn check_format(connection: &Connection) -> Result<Format, OpenError> {
 /// For who reads without having opened the log to write, and may so be the first to meet a file of an older format.
 pub(super) fn open_alone(path: &Path) -> Result<Connection, OpenError> {
     let connection = open_reader(path)?;
-    match check_format(&connection)? {
+    let format = check_format(&connection.unchecked_transaction()?)?;
+    match format {
         Format::Current => Ok(connection),
         Format::None => Err(OpenError::NotALog),
         Format::First => {
