@@ -13,20 +13,21 @@ use souk_commands::{
     flows::{
         payouts, returns,
         returns::{LineBack, ReturnFlowError},
-        shipments::{self, Parcel},
+        shipments::{self, DispatchError, Parcel},
     },
 };
 use souk_domain::{
-    OrderId, ShipmentId,
+    OrderId, ShipmentId, SkuId,
     ledger::{LedgerAccount, LedgerError, LedgerState},
     order::OrderStatus,
     payment::{PaymentCommand, PaymentState},
-    returns::{Disposition, Return, ReturnError, ReturnStatus},
-    shipment::ShipmentStatus,
+    returns::{Disposition, Return, ReturnCommand, ReturnError, ReturnStatus},
+    shipment::{ParcelLine, ShipmentCommand, ShipmentError, ShipmentState, ShipmentStatus},
 };
 use souk_event_log::{EventLog, Filter, Message};
 use souk_gateways::{PaymentDetails, sandbox::OPENING_BALANCE};
 use support::{PRICE, SELLER, Shop, buyer, context, sku, usd};
+use uuid::Uuid;
 
 /// The commission of one, at ten per cent.
 const COMMISSION: i64 = PRICE / 10;
@@ -62,6 +63,15 @@ async fn wait(shop: &Shop, event_type: &str, times: usize) {
 async fn balance(shop: &Shop, account: LedgerAccount) -> i64 {
     let look = move |state: &LedgerState| state.balance(account, usd(0).currency);
     shop.market.aggregates.ledgers.read(SELLER, look).await.unwrap().value
+}
+
+/// Crashes, and starts again with nothing but the log.
+async fn start_anew(shop: &mut Shop) {
+    shop.crash().await;
+    for notes in ["bookkeeper.json", "returns.json"] {
+        let _ = std::fs::remove_file(shop.folder.path().join(notes));
+    }
+    shop.start(Duration::from_mins(15));
 }
 
 async fn refundable(shop: &Shop, order: OrderId) -> i64 {
@@ -123,11 +133,7 @@ async fn what_was_accepted_before_a_crash_is_completed_after_it_and_booked_once(
     shop.start(Duration::from_mins(15));
     wait(&shop, "EntryPosted", 2).await;
     // And from nothing but the log.
-    shop.crash().await;
-    for notes in ["bookkeeper.json", "returns.json"] {
-        let _ = std::fs::remove_file(shop.folder.path().join(notes));
-    }
-    shop.start(Duration::from_mins(15));
+    start_anew(&mut shop).await;
     let order = bought_again(&shop).await;
     wait(&shop, "EntryPosted", 3).await;
     assert_eq!((shop.count("EntryPosted"), shop.count("StockReturned")), (3, 1));
@@ -167,6 +173,68 @@ async fn a_seller_sends_in_parcels_and_gives_up_the_rest() {
     assert!(shipments::dispatch(market, &context(), shipment, one("T2")).await.is_err());
     let arrived = shipments::deliver(market, &context(), shipment, None).await.unwrap();
     assert_eq!(arrived.value, ShipmentStatus::Delivered);
+}
+
+#[tokio::test]
+async fn what_came_back_before_it_was_sent_is_not_sent() {
+    let mut shop = Shop::open().await;
+    let order = bought(&shop, 3).await;
+    let shipment = ShipmentId { order_id: order, seller_id: SELLER };
+    // Nobody follows the log: whoever sends has to see it himself.
+    shop.crash().await;
+    let first = ask(&shop.market, order, 1).await.unwrap().requested.return_id;
+    returns::accept(&shop.market, &context(), first, None, None).await.unwrap();
+    let parcel = |quantity: Option<u32>, tracking: &str| Parcel {
+        lines: quantity.map(|quantity| vec![(sku("MUG"), quantity)]),
+        carrier: None,
+        tracking_number: Some(tracking.into()),
+    };
+    let all = shipments::dispatch(&shop.market, &context(), shipment, parcel(Some(3), "T1")).await;
+    let refusal = ShipmentError::TooMany { sku_id: SkuId::of(SELLER, &sku("MUG")), left: 2 };
+    assert!(matches!(all, Err(DispatchError::Execute(ExecuteError::Refused(refused))) if refused == refusal));
+    let sent = shipments::dispatch(&shop.market, &context(), shipment, parcel(Some(1), "T2")).await.unwrap();
+    assert_eq!(sent.value, ShipmentStatus::PartlyDispatched);
+    // The one that was sent comes back, and then the one that was not.
+    shop.start(Duration::from_mins(15));
+    for (times, status) in [(2, ShipmentStatus::PartlyDispatched), (3, ShipmentStatus::Dispatched)] {
+        let id = ask(&shop.market, order, 1).await.unwrap().requested.return_id;
+        returns::accept(&shop.market, &context(), id, None, None).await.unwrap();
+        wait(&shop, "ReturnCompleted", times).await;
+        let look = |state: &ShipmentState| state.status;
+        assert_eq!(shop.market.aggregates.shipments.read(shipment, look).await.unwrap().value, status);
+    }
+    assert_eq!((shop.count("UnitsGivenUp"), shop.count("ReturnRequested")), (2, 3));
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE);
+}
+
+#[tokio::test]
+async fn what_is_given_up_while_the_buyer_asks_for_it_is_refunded_once_whatever_the_seller_says() {
+    let mut shop = Shop::open().await;
+    let order = bought(&shop, 2).await;
+    let shipment = ShipmentId { order_id: order, seller_id: SELLER };
+    let give_up = async |shop: &Shop, request: u128| {
+        // As if the buyer had asked just after the seller had looked.
+        let lines = vec![ParcelLine { sku_id: SkuId::of(SELLER, &sku("MUG")), quantity: 1 }];
+        let request_id = Uuid::from_u128(request);
+        let command = ShipmentCommand::GiveUp { request_id, lines: Some(lines), restock: true };
+        shop.market.aggregates.shipments.execute(shipment, command, &context()).await.unwrap();
+    };
+    let asked = ask(&shop.market, order, 2).await.unwrap().requested.return_id;
+    give_up(&shop, 1).await;
+    returns::decline(&shop.market, &context(), asked, "worn".into()).await.unwrap();
+    wait(&shop, "ReturnCompleted", 1).await;
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - PRICE);
+    let asked = ask(&shop.market, order, 1).await.unwrap().requested.return_id;
+    give_up(&shop, 2).await;
+    returns::accept(&shop.market, &context(), asked, None, None).await.unwrap();
+    wait(&shop, "ReturnCompleted", 2).await;
+    // That nothing is left to be returned is said, and nobody asks again.
+    wait(&shop, "ReturnDeclined", 2).await;
+    shop.crash().await;
+    shop.start(Duration::from_mins(15));
+    bought_again(&shop).await;
+    assert_eq!((shop.count("ReturnRequested"), shop.count("ReturnDeclined")), (4, 2));
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE);
 }
 
 #[tokio::test]
@@ -229,4 +297,37 @@ async fn a_chargeback_is_held_and_then_the_sellers_or_his_again() {
     assert_eq!(balance(&shop, LedgerAccount::Clearing).await, 0);
     assert_eq!(balance(&shop, LedgerAccount::SellerPayable).await, 0);
     assert_eq!(balance(&shop, LedgerAccount::Commission).await, 0);
+}
+
+#[tokio::test]
+async fn a_parked_return_that_an_operator_has_paid_ends_without_the_gateway() {
+    let mut shop = Shop::scripted(r#"{"refund": {"failFirst": 1000000}}"#).await;
+    let order = bought(&shop, 1).await;
+    shop.crash().await;
+    let id = ask(&shop.market, order, 1).await.unwrap().requested.return_id;
+    let settle =
+        async |shop: &Shop| returns::settle(&shop.market, &context(), id, "by transfer".into()).await;
+    returns::accept(&shop.market, &context(), id, None, None).await.unwrap();
+    let early = settle(&shop).await;
+    assert!(matches!(early, Err(ReturnFlowError::Return(ExecuteError::Refused(ReturnError::NotParked)))));
+    // As the process does after it has tried in vain.
+    let park = ReturnCommand::Park { number: id.number, reason: "refused".to_owned() };
+    shop.market.aggregates.returns.execute(id.returns, park, &context()).await.unwrap();
+    // A parked one waits.
+    shop.start(Duration::from_mins(15));
+    bought_again(&shop).await;
+    assert_eq!(shop.count("ReturnCompleted"), 0);
+    for _ in 0..2 {
+        settle(&shop).await.unwrap();
+    }
+    wait(&shop, "ReturnCompleted", 1).await;
+    assert_eq!((shop.count("ReturnSettled"), shop.stock("MUG").await), (1, (10, 0)));
+    let events = shop.log.events();
+    let refunded = events.iter().find(|event| &*event.event_type == "PaymentPartlyRefunded").unwrap();
+    let data: serde_json::Value = serde_json::from_slice(&refunded.data).unwrap();
+    assert_eq!(
+        (&data["amount"]["amount"], &data["refundId"]),
+        (&PRICE.into(), &format!("byHand:{id}").into())
+    );
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - PRICE);
 }

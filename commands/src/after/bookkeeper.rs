@@ -132,13 +132,14 @@ impl Duty for Bookkeeper {
 
     /// Sales go to the ledgers together, so that each takes its own in one append. What takes back of a sale looks at what
     /// was taken back before, and so goes one by one.
-    async fn see_to(self: Arc<Self>, errands: Vec<Errand<Task>>, stop: &CancellationToken) {
+    async fn see_to(self: Arc<Self>, errands: Vec<Errand<Task>>, stop: &CancellationToken) -> Vec<Uuid> {
         let is_sale = |errand: &Errand<Task>| matches!(errand.task, Task::Sale(_));
         let (sales, others): (Vec<_>, Vec<_>) = errands.into_iter().partition(is_sale);
         join_all(sales.iter().map(|errand| self.book(errand, stop))).await;
         for errand in &others {
             self.book(errand, stop).await;
         }
+        vec![]
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) enum News<T> {
     Asks(Uuid, T),
     /// Is one of so many answers to what was asked under this key.
     Answers(Uuid, u32),
+    /// Says that it waits until it is asked for again.
+    Parks(Uuid),
 }
 
 /// Something to do, and where it comes from.
@@ -41,6 +43,7 @@ pub(super) struct Errand<T> {
     pub(super) correlation_id: Uuid,
     pub(super) occurred_at: Option<DateTime<Utc>>,
     answers: u32,
+    parked: bool,
 }
 
 /// One who follows the log and does something about it.
@@ -54,12 +57,15 @@ pub(super) trait Duty: Send + Sync + 'static {
 
     fn read(recorded: &Recorded) -> Result<Option<News<Self::Task>>, UnreadableEvent>;
 
-    /// In the order of the log. Each may come twice.
+    /// How many errands wait until they are asked for again.
+    fn count_parked(_count: usize) {}
+
+    /// In the order of the log. Each may come twice. Says which of them nothing will ever answer.
     fn see_to(
         self: Arc<Self>,
         errands: Vec<Errand<Self::Task>>,
         stop: &CancellationToken,
-    ) -> impl Future<Output = ()> + Send;
+    ) -> impl Future<Output = Vec<Uuid>> + Send;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -70,10 +76,14 @@ enum FollowError {
     Unreadable(#[from] UnreadableEvent),
 }
 
+/// Of the notes' form. Notes in another are as good as none: the log tells it all again.
+const VERSION: u32 = 2;
+
 /// How far the log was followed, and what was asked for up to there and not answered.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "T: Serialize + DeserializeOwned")]
 struct Notes<T> {
+    version: u32,
     position: Option<Position>,
     to_do: BTreeMap<Uuid, Errand<T>>,
 }
@@ -105,7 +115,7 @@ async fn follow<D: Duty>(
     let mut notes = Notes::<D::Task>::load(file);
     let mut messages = log.subscribe(notes.position, D::filter()).ready_chunks(CHUNK);
     catch_up::<D>(&mut notes, &mut messages, stop).await?;
-    let mut errands: Vec<_> = notes.to_do.values().cloned().collect();
+    let mut errands: Vec<_> = notes.to_do.values().filter(|errand| !errand.parked).cloned().collect();
     errands.sort_by_key(|errand| errand.position);
     if !errands.is_empty() {
         tracing::info!(errands = errands.len(), "the {} takes up what was left to do", D::NAME);
@@ -113,8 +123,11 @@ async fn follow<D: Duty>(
     let mut last_saved = tokio::time::Instant::now();
     loop {
         for some in errands.chunks(CHUNK) {
-            Arc::clone(duty).see_to(some.to_vec(), stop).await;
+            for key in Arc::clone(duty).see_to(some.to_vec(), stop).await {
+                notes.to_do.remove(&key);
+            }
         }
+        D::count_parked(notes.to_do.values().filter(|errand| errand.parked).count());
         if last_saved.elapsed() >= NOTES_EVERY {
             notes.save(file);
             last_saved = tokio::time::Instant::now();
@@ -128,7 +141,8 @@ async fn follow<D: Duty>(
             chunk = messages.next() => {
                 let chunk = chunk.ok_or_else(|| ReadError::Unavailable("the log went away".into()))?;
                 let asked = notes.take_in::<D>(chunk)?.0;
-                errands = asked.iter().filter_map(|key| notes.to_do.get(key)).cloned().collect();
+                let asked = asked.iter().filter_map(|key| notes.to_do.get(key));
+                errands = asked.filter(|errand| !errand.parked).cloned().collect();
             }
         }
     }
@@ -156,7 +170,8 @@ async fn catch_up<D: Duty>(
 impl<T: Clone + Serialize + DeserializeOwned> Notes<T> {
     fn load(file: Option<&Path>) -> Self {
         let read = |path: &Path| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
-        file.and_then(read).unwrap_or(Self { position: None, to_do: BTreeMap::new() })
+        let notes = file.and_then(read).filter(|notes: &Self| notes.version == VERSION);
+        notes.unwrap_or(Self { version: VERSION, position: None, to_do: BTreeMap::new() })
     }
 
     fn save(&self, file: Option<&Path>) {
@@ -186,6 +201,11 @@ impl<T: Clone + Serialize + DeserializeOwned> Notes<T> {
                             self.to_do.insert(key, Errand::new(task, &recorded));
                         }
                         Some(News::Answers(key, of)) => self.answered(key, of),
+                        Some(News::Parks(key)) => {
+                            if let Some(errand) = self.to_do.get_mut(&key) {
+                                errand.parked = true;
+                            }
+                        }
                         None => {}
                     }
                     self.position = Some(recorded.position);
@@ -214,6 +234,7 @@ impl<T> Errand<T> {
             correlation_id: metadata.correlation_id.unwrap_or(recorded.id),
             occurred_at: metadata.occurred_at,
             answers: 0,
+            parked: false,
         }
     }
 }

@@ -1,17 +1,20 @@
-//! What an accepted return leads to: the goods back into stock, the money back to the buyer, and the end of the return.
+//! What an accepted return leads to: what was not sent stays, the goods are back in stock and the money with the buyer, and
+//! the return ends.
 //! Each step may be repeated. What cannot be done is parked in view of an operator.
 
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use souk_domain::{
-    DomainEvent, Money, ReturnId, ShipmentId, UnreadableEvent,
+    DomainEvent, Money, ReturnId, ReturnsId, ShipmentId, UnreadableEvent,
     credit::{CreditCommand, CreditState},
     inventory::InventoryCommand,
     order::Order,
     payment::{PaymentCommand, PaymentState},
     pricing::CreditUse,
-    returns::{Disposition, ReturnAccepted, ReturnCommand, ReturnEvent, ReturnStatus, ReturnsState},
+    returns::{
+        Disposition, ReturnAccepted, ReturnCommand, ReturnError, ReturnEvent, ReturnStatus, ReturnsState,
+    },
     shipment::ShipmentEvent,
 };
 use souk_event_log::{Filter, Recorded};
@@ -21,16 +24,19 @@ use uuid::Uuid;
 use super::follower::{Duty, Errand, News};
 use crate::{
     Context, ExecuteError, Market,
-    checkout::{LONGEST_WAIT, SettlementError, pause, settle},
+    checkout::{BY_HAND, LONGEST_WAIT, SettlementError, pause, settle},
     executor::ReadFailure,
-    flows::returns::{ReturnFlowError, give_back},
+    flows::{
+        returns::{ReturnFlowError, give_back},
+        shipments::withhold,
+    },
 };
 
 const ACTOR: &str = "process:returns";
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) enum Task {
-    /// Accepted, or resumed by an operator.
+    /// Accepted, or resumed or settled by an operator.
     CarryOut(ReturnId),
     /// Given up by the seller, and not a return yet.
     GiveBack(ShipmentId, Uuid),
@@ -39,6 +45,8 @@ pub(super) enum Task {
 enum Failure {
     /// Worth another try.
     Later(String),
+    /// Somebody has to decide something first.
+    Undecided,
     /// No use in trying again.
     Never(String),
 }
@@ -66,6 +74,7 @@ impl From<ReadFailure> for Failure {
 impl From<ReturnFlowError> for Failure {
     fn from(error: ReturnFlowError) -> Self {
         match error {
+            ReturnFlowError::Return(ExecuteError::Refused(ReturnError::Undecided)) => Self::Undecided,
             ReturnFlowError::Return(error) => error.into(),
             ReturnFlowError::Order(error) => error.into(),
             ReturnFlowError::Shipment(error) => error.into(),
@@ -93,6 +102,7 @@ impl Duty for ReturnProcess {
             "ReturnRequested",
             "ReturnAccepted",
             "ReturnResumed",
+            "ReturnSettled",
             "ReturnParked",
             "ReturnCompleted",
             "UnitsGivenUp",
@@ -103,30 +113,39 @@ impl Duty for ReturnProcess {
         let (name, version) = (&*recorded.event_type, recorded.schema_version());
         if recorded.stream.category() == "shipment" {
             let event = ShipmentEvent::from_json(name, version, &recorded.data)?;
-            let (ShipmentEvent::UnitsGivenUp(event), Ok(shipment)) = (event, recorded.stream.id().parse())
-            else {
-                return Ok(None);
-            };
-            return Ok(Some(News::Asks(event.request_id, Task::GiveBack(shipment, event.request_id))));
+            return Ok(match (event, recorded.stream.id().parse()) {
+                (ShipmentEvent::UnitsGivenUp(event), Ok(shipment)) if !event.returned => {
+                    Some(News::Asks(event.request_id, Task::GiveBack(shipment, event.request_id)))
+                }
+                _ => None,
+            });
         }
         Ok(Some(match ReturnEvent::from_json(name, version, &recorded.data)? {
             ReturnEvent::ReturnRequested(event) => News::Answers(event.request_id, 1),
-            event @ (ReturnEvent::ReturnAccepted(_) | ReturnEvent::ReturnResumed(_)) => {
+            event @ (ReturnEvent::ReturnAccepted(_)
+            | ReturnEvent::ReturnResumed(_)
+            | ReturnEvent::ReturnSettled(_)) => {
                 let id = event.return_id();
                 News::Asks(id.refund_key(), Task::CarryOut(id))
             }
-            event @ (ReturnEvent::ReturnParked(_)
-            | ReturnEvent::ReturnCompleted(_)
-            | ReturnEvent::ReturnDeclined(_)) => News::Answers(event.return_id().refund_key(), 1),
+            ReturnEvent::ReturnParked(event) => News::Parks(event.return_id.refund_key()),
+            event @ (ReturnEvent::ReturnCompleted(_) | ReturnEvent::ReturnDeclined(_)) => {
+                News::Answers(event.return_id().refund_key(), 1)
+            }
         }))
     }
 
+    fn count_parked(count: usize) {
+        metrics::gauge!("souk_returns_parked").set(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
     /// Each on its own: a refund may take its time.
-    async fn see_to(self: Arc<Self>, errands: Vec<Errand<Task>>, stop: &CancellationToken) {
+    async fn see_to(self: Arc<Self>, errands: Vec<Errand<Task>>, stop: &CancellationToken) -> Vec<Uuid> {
         for errand in errands {
             let (process, stop) = (Arc::clone(&self), stop.clone());
             self.tasks.spawn(async move { process.carry_out(errand, stop).await });
         }
+        vec![]
     }
 }
 
@@ -159,6 +178,7 @@ impl ReturnProcess {
                     tracing::warn!(reason, attempt, "a return waits for a part of ours that is away");
                     pause(attempt).min(LONGEST_WAIT)
                 }
+                (Err(Failure::Undecided), _) => pause(attempt),
                 (Err(Failure::Never(reason)), Task::CarryOut(id)) => {
                     tracing::error!(%id, reason, "a return is parked: it needs an operator");
                     match self.park(id, reason, &errand).await {
@@ -178,14 +198,20 @@ impl ReturnProcess {
     async fn complete(&self, id: ReturnId, errand: &Errand<Task>) -> Result<(), Failure> {
         let accepted = |state: &ReturnsState| {
             let one = state.returns.get(&id.number)?;
-            one.accepted.clone().filter(|_| one.status == ReturnStatus::Accepted)
+            let accepted = one.accepted.clone().filter(|_| one.status == ReturnStatus::Accepted)?;
+            Some((accepted, one.by_hand))
         };
         let returns = &self.market.aggregates.returns;
         // As it is by now, for another process may have accepted it: what is passed over here nobody asks for again.
-        let Some(accepted) = returns.read(id.returns, accepted).await?.value else { return Ok(()) };
+        let Some((accepted, by_hand)) = returns.read(id.returns, accepted).await?.value else {
+            return Ok(());
+        };
+        let ReturnsId { order_id, seller_id } = id.returns;
+        let withholding = context(id.refund_key(), "withhold", errand);
+        withhold(&self.market, &withholding, ShipmentId { order_id, seller_id }).await?;
         self.put_back(&accepted, errand).await?;
         let number = id.number;
-        let refunded = self.refund(id, accepted.refund, errand).await?;
+        let refunded = self.refund(id, accepted.refund, by_hand, errand).await?;
         let context = context(id.refund_key(), "complete", errand);
         returns.execute(id.returns, ReturnCommand::Complete { number, refunded }, &context).await?;
         Ok(())
@@ -202,17 +228,27 @@ impl ReturnProcess {
     }
 
     /// Through the gateway, as far as the order was paid there and that is not with the buyer already; the rest as the
-    /// credit that had paid it. What a stream has taken on for this return stays so: whoever does this again, or beside
+    /// credit that had paid it. By hand: an operator has paid what the gateway was asked for. What a stream has taken on for this return stays so: whoever does this again, or beside
     /// this, divides it alike.
-    async fn refund(&self, id: ReturnId, refund: Money, errand: &Errand<Task>) -> Result<Money, Failure> {
+    async fn refund(
+        &self,
+        id: ReturnId,
+        refund: Money,
+        by_hand: bool,
+        errand: &Errand<Task>,
+    ) -> Result<Money, Failure> {
         let context = context(id.refund_key(), "refund", errand);
         let by_gateway = self.ask_gateway(id, refund, &context).await?;
         let rest = Money { amount: refund.amount - by_gateway, ..refund };
         // Neither waits for the other: what can go back goes back.
-        let settled = match settle(&self.market, id.returns.order_id, &context).await {
-            Ok(_) => Ok(()),
-            Err(SettlementError::Log(error)) => Err(error.into()),
-            Err(error @ SettlementError::NotGivenBack { .. }) => Err(Failure::Never(error.to_string())),
+        let settled = if by_hand {
+            self.record_by_hand(id, by_gateway, &context).await
+        } else {
+            match settle(&self.market, id.returns.order_id, &context).await {
+                Ok(_) => Ok(()),
+                Err(SettlementError::Log(error)) => Err(error.into()),
+                Err(error @ SettlementError::NotGivenBack { .. }) => Err(Failure::Never(error.to_string())),
+            }
         };
         let credited = self.credit(id, rest, &context).await?;
         settled?;
@@ -235,6 +271,20 @@ impl ReturnProcess {
             _ => None,
         };
         Ok(payments.read(order, asked).await?.value.map_or(0, |(asked, _)| asked.amount))
+    }
+
+    async fn record_by_hand(&self, id: ReturnId, amount: i64, context: &Context) -> Result<(), Failure> {
+        if amount == 0 {
+            return Ok(());
+        }
+        let (refund_key, refund_id) = (id.refund_key(), format!("{BY_HAND}:{id}"));
+        let command = PaymentCommand::RecordPartialRefund { refund_key, refund_id };
+        self.market
+            .aggregates
+            .payments
+            .execute(id.returns.order_id, command, &context.step("byHand"))
+            .await?;
+        Ok(())
     }
 
     /// Back to the gift cards and store credit that the order was paid with: how much, in minor units.
@@ -263,7 +313,7 @@ impl ReturnProcess {
         id: ReturnId,
         reason: String,
         errand: &Errand<Task>,
-    ) -> Result<(), ExecuteError<souk_domain::returns::ReturnError>> {
+    ) -> Result<(), ExecuteError<ReturnError>> {
         // Parked once for each time that it was accepted or resumed.
         let context = context(id.refund_key(), &format!("park/{}", errand.cause), errand);
         let command = ReturnCommand::Park { number: id.number, reason };

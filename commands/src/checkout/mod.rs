@@ -29,7 +29,7 @@ pub use notices::{NoticeError, take_notice};
 pub use process::{Checkout, CheckoutCommand, CheckoutError, Phase, Process};
 pub use settlement::charge_key;
 
-pub(crate) use settlement::{SettlementError, settle};
+pub(crate) use settlement::{BY_HAND, SettlementError, settle};
 
 /// Who signs what the process manager does.
 const ACTOR: &str = "process:checkout";

@@ -25,7 +25,7 @@ fn until_next_look(looks: u32) -> Duration {
 }
 
 /// What stands in the place of a gateway's name for what an operator has done.
-pub(super) const BY_HAND: &str = "byHand";
+pub(crate) const BY_HAND: &str = "byHand";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettlementError {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use souk_domain::{
     AccountId, ItemId, Money, OrderId, ReturnId, ReturnsId, ShipmentId, Sku, SkuId,
-    order::{Order, OrderError, OrderLine, OrderPlaced, OrderStatus},
-    returns::{AcceptedLine, Ask, Disposition, Return, ReturnCommand, ReturnError, ReturnsState},
+    order::{Order, OrderError, OrderLine, OrderStatus},
+    returns::{AcceptedLine, Ask, Bought, Disposition, Return, ReturnCommand, ReturnError, ReturnsState},
     shipment::{ShipmentError, ShipmentState},
 };
 use souk_vault::VaultError;
@@ -126,7 +126,18 @@ pub async fn resume(
     run(market, context, id, ReturnCommand::Resume { number: id.number }).await
 }
 
-/// Makes a return of what a seller has given up. `None` if nothing of it was left to be returned.
+/// An operator has paid what a return is parked for: it goes on to its end without the gateway.
+pub async fn settle(
+    market: &Market,
+    context: &Context,
+    id: ReturnId,
+    reason: String,
+) -> Result<Acknowledged<Return>, ReturnFlowError> {
+    run(market, context, id, ReturnCommand::Settle { number: id.number, reason }).await
+}
+
+/// Makes a return of what a seller has given up. `None` if all of it was returned before. Refused as long as the buyer's own
+/// return of it is not decided.
 pub(crate) async fn give_back(
     market: &Market,
     context: &Context,
@@ -147,7 +158,8 @@ pub(crate) async fn give_back(
     let bought = bought_of(&order, shipment.seller_id);
     let command = ReturnCommand::GiveBack { ask, bought, disposition };
     let done = market.aggregates.returns.execute(returns, command, context).await?;
-    let own = |state: &ReturnsState| state.of_request(request_id).cloned();
+    let own =
+        |state: &ReturnsState| state.of_request(request_id).filter(|one| one.accepted.is_some()).cloned();
     let opened = market.aggregates.returns.read(returns, own).await?.value;
     Ok(Acknowledged::of(opened, &done))
 }
@@ -165,19 +177,8 @@ pub(crate) async fn completed(market: &Market, order: OrderId) -> Result<Order, 
     }
 }
 
-/// At what the buyer paid: of an order that cost less than its goods, each costs less in proportion.
-fn bought_of(order: &Order, seller: AccountId) -> Vec<OrderLine> {
-    let OrderPlaced { lines, total, .. } = &order.placed;
-    let goods = souk_domain::order::total(lines).and_then(Result::ok).unwrap_or(*total);
-    let paid = |price: i64| {
-        let exact = i128::from(price) * i128::from(total.amount) / i128::from(goods.amount.max(1));
-        i64::try_from(exact).unwrap_or(price).min(price)
-    };
-    let mut bought: Vec<_> = lines.iter().filter(|line| line.seller_id == seller).cloned().collect();
-    for line in &mut bought {
-        line.unit_price.amount = paid(line.unit_price.amount);
-    }
-    bought
+fn bought_of(order: &Order, seller: AccountId) -> Bought {
+    Bought::of(&order.placed.lines, order.placed.total, seller)
 }
 
 /// By seller, as each of the lines says or as there is only one choice.

@@ -4,7 +4,7 @@
 use souk_domain::{
     ShipmentId, Sku, SkuId,
     order::OrderStatus,
-    returns::{Return, ReturnsState},
+    returns::{Return, ReturnError, ReturnsState},
     shipment::{ParcelLine, ShipmentCommand, ShipmentError, ShipmentState, ShipmentStatus},
 };
 
@@ -44,6 +44,7 @@ pub async fn dispatch(
         Some(status) => return Err(DispatchError::OrderNotReady(status)),
         None => return Err(ExecuteError::Refused(ShipmentError::NotFound).into()),
     }
+    withhold(market, context, shipment).await?;
     let Parcel { lines, carrier, tracking_number } = parcel;
     let lines = lines.map(|lines| parcel_lines(shipment, &lines));
     let command = ShipmentCommand::Dispatch { lines, carrier, tracking_number };
@@ -72,10 +73,11 @@ pub async fn give_up(
     let order = returns::completed(market, shipment.order_id).await?;
     let request_id = context.command_id;
     let lines = lines.map(|lines| parcel_lines(shipment, &lines));
+    withhold(market, context, shipment).await?;
     let left = market.aggregates.shipments.read(shipment, ShipmentState::left).await?.value;
     let all = || left.iter().map(|(&sku_id, &quantity)| ParcelLine { sku_id, quantity }).collect();
     let meant: Vec<_> = lines.clone().unwrap_or_else(all);
-    // What the buyer has asked to return is settled there. (Should he ask in this very moment, that return has them.)
+    // What the buyer has asked to return is settled there. Should he ask in this very moment, that is decided first.
     let bought = &order.placed.lines;
     let covered = |state: &ReturnsState| {
         let short = |line: &ParcelLine| {
@@ -91,9 +93,33 @@ pub async fn give_up(
     let command = ShipmentCommand::GiveUp { request_id, lines, restock };
     let given_up = run(market, context, shipment, command).await?;
     // If this fails, whoever follows the log does it.
-    let opened = returns::give_back(market, &context.step("giveBack"), shipment, request_id).await?;
+    let opened = match returns::give_back(market, &context.step("giveBack"), shipment, request_id).await {
+        Err(ReturnFlowError::Return(ExecuteError::Refused(ReturnError::Undecided))) => {
+            Acknowledged { value: None, position: None }
+        }
+        opened => opened?,
+    };
     let position = opened.position.max(given_up.position);
     Ok(Acknowledged { value: (given_up.value, opened.value), position })
+}
+
+/// Gives up what the buyer has returned before it was sent. Who follows the log does it for every return that is accepted;
+/// who sends does it before, so that nothing leaves in between. A return that is accepted just while a parcel leaves is one
+/// of goods that were sent.
+pub(crate) async fn withhold(
+    market: &Market,
+    context: &Context,
+    shipment: ShipmentId,
+) -> Result<(), ExecuteError<ShipmentError>> {
+    let returns = returns::returns_of(shipment);
+    let returned = market.aggregates.returns.read(returns, ReturnsState::returned).await?.value;
+    if returned.is_empty() {
+        return Ok(());
+    }
+    let context = context.step("withhold");
+    let command = ShipmentCommand::Withhold { request_id: context.command_id, returned };
+    market.aggregates.shipments.execute(shipment, command, &context).await?;
+    Ok(())
 }
 
 fn parcel_lines(shipment: ShipmentId, lines: &[(Sku, u32)]) -> Vec<ParcelLine> {

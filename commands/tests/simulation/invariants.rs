@@ -98,6 +98,8 @@ pub(crate) struct Story {
     credited: BTreeMap<(OrderId, Uuid, CreditId), i64>,
     /// Units that were accepted to be returned.
     returned: BTreeMap<(OrderId, SkuId), u32>,
+    /// Units that are not sent, since they were returned before.
+    withheld: BTreeMap<(OrderId, SkuId), u32>,
     accepted: BTreeMap<ReturnId, ReturnAccepted>,
     completed_returns: BTreeMap<ReturnId, i64>,
     put_back: BTreeMap<(ReturnId, SkuId), u32>,
@@ -135,8 +137,14 @@ impl Story {
             "credit" => self.credit(id(event), &read(event)),
             "shipment" => {
                 let souk_domain::ShipmentId { order_id, seller_id } = id(event);
-                let told = read::<ShipmentEvent>(event).event_type();
-                self.shipments.entry((order_id, seller_id)).or_default().push(told);
+                let event = read::<ShipmentEvent>(event);
+                if let ShipmentEvent::UnitsGivenUp(event) = &event {
+                    for line in &event.lines {
+                        *self.withheld.entry((order_id, line.sku_id)).or_default() += line.quantity;
+                    }
+                    return;
+                }
+                self.shipments.entry((order_id, seller_id)).or_default().push(event.event_type());
             }
             "return" => self.returns(read(event)),
             "ledger" => self.ledger(id(event), read(event)),
@@ -164,7 +172,8 @@ impl Story {
             ReturnEvent::ReturnRequested(_)
             | ReturnEvent::ReturnDeclined(_)
             | ReturnEvent::ReturnParked(_)
-            | ReturnEvent::ReturnResumed(_) => {}
+            | ReturnEvent::ReturnResumed(_)
+            | ReturnEvent::ReturnSettled(_) => {}
         }
     }
 
@@ -213,6 +222,12 @@ impl Story {
             if *units > bought {
                 problems.push(format!("of order {order} {units} of {sku} come back, {bought} were bought"));
             }
+        }
+        if self.withheld != self.returned {
+            problems.push(format!(
+                "{:?} are withheld of {:?} that no one has sent",
+                self.withheld, self.returned
+            ));
         }
         let mut restocked = BTreeMap::new();
         for (id, accepted) in &self.accepted {

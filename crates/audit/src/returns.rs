@@ -66,7 +66,8 @@ impl Audit {
             ReturnEvent::ReturnRequested(_)
             | ReturnEvent::ReturnDeclined(_)
             | ReturnEvent::ReturnParked(_)
-            | ReturnEvent::ReturnResumed(_) => Ok(()),
+            | ReturnEvent::ReturnResumed(_)
+            | ReturnEvent::ReturnSettled(_) => Ok(()),
         };
         self.check(at, checked);
     }

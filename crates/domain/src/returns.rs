@@ -2,7 +2,8 @@
 //! refunded than the units cost.
 //!
 //! A return is asked for by the buyer and accepted, in part or whole, or declined by the seller. What the seller cannot
-//! send he gives back himself: that is a return, too, asked for and accepted in one.
+//! send he gives back himself: that is a return, too, asked for and accepted in one. Should all of it have been returned
+//! before, it is asked for and declined in one, so that the question has an answer.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ domain_events! {
         ReturnDeclined = 1,
         ReturnParked = 1,
         ReturnResumed = 1,
+        ReturnSettled = 1,
         ReturnCompleted = 1,
     }
 }
@@ -104,6 +106,15 @@ pub struct ReturnResumed {
     pub return_id: ReturnId,
 }
 
+/// An operator has paid outside what the gateway does not give back, and sent it on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReturnSettled {
+    pub return_id: ReturnId,
+    /// In the operator's words.
+    pub reason: String,
+}
+
 /// The goods are put back or written off, the money is with the buyer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -121,6 +132,7 @@ impl ReturnEvent {
             Self::ReturnDeclined(event) => event.return_id,
             Self::ReturnParked(event) => event.return_id,
             Self::ReturnResumed(event) => event.return_id,
+            Self::ReturnSettled(event) => event.return_id,
             Self::ReturnCompleted(event) => event.return_id,
         }
     }
@@ -141,6 +153,12 @@ pub enum ReturnStatus {
 pub struct Return {
     pub requested: ReturnRequested,
     pub accepted: Option<ReturnAccepted>,
+    /// Units that were accepted before these: what one costs depends on which it is.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub before: BTreeMap<SkuId, u32>,
+    /// What the gateway was to give back an operator has paid.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub by_hand: bool,
     pub status: ReturnStatus,
 }
 
@@ -169,6 +187,22 @@ impl ReturnsState {
         self.returns.values().map(units).fold(0, u32::saturating_add)
     }
 
+    /// What of the buyer's own returns was accepted.
+    pub fn returned(&self) -> BTreeMap<SkuId, u32> {
+        self.accepted(|one| one.requested.cause == ReturnCause::BuyerRequest)
+    }
+
+    fn accepted(&self, which: impl Fn(&Return) -> bool) -> BTreeMap<SkuId, u32> {
+        let accepted = self.returns.values().filter(|one| which(one)).filter_map(|one| one.accepted.as_ref());
+        let lines = accepted.flat_map(|accepted| &accepted.lines);
+        summed(lines.map(|line| (line.sku_id, line.quantity)))
+    }
+
+    fn is_undecided(&self, sku: SkuId) -> bool {
+        let holds = |one: &Return| one.units().contains_key(&sku);
+        self.returns.values().any(|one| one.status == ReturnStatus::Requested && holds(one))
+    }
+
     pub fn of_request(&self, request: Uuid) -> Option<&Return> {
         self.returns.values().find(|one| one.requested.request_id == request)
     }
@@ -176,16 +210,17 @@ impl ReturnsState {
 
 #[derive(Clone, Debug)]
 pub enum ReturnCommand {
-    /// By the buyer. `bought` are the seller's lines of the order, which never change.
+    /// By the buyer. What was bought never changes.
     Request {
         ask: Ask,
-        bought: Vec<OrderLine>,
+        bought: Bought,
         reason: Option<Sealed>,
     },
-    /// By the seller, of what he will not send. Units that are under way back already are left to that return.
+    /// By the seller, of what he will not send. Units of a return that was accepted already are left to that; one that is
+    /// not decided yet has to be first.
     GiveBack {
         ask: Ask,
-        bought: Vec<OrderLine>,
+        bought: Bought,
         disposition: Disposition,
     },
     /// Nothing said: all of it goes back into stock, and all that it cost to the buyer.
@@ -193,7 +228,7 @@ pub enum ReturnCommand {
         number: u32,
         lines: Option<Vec<AcceptedLine>>,
         refund: Option<Money>,
-        bought: Vec<OrderLine>,
+        bought: Bought,
     },
     Decline {
         number: u32,
@@ -205,6 +240,11 @@ pub enum ReturnCommand {
     },
     Resume {
         number: u32,
+    },
+    /// By an operator, who has paid what the gateway refuses to.
+    Settle {
+        number: u32,
+        reason: String,
     },
     Complete {
         number: u32,
@@ -235,23 +275,60 @@ pub enum ReturnError {
     TooMuch { most: Money },
     #[error("the return was decided otherwise")]
     Decided,
+    #[error("the return is not parked: there is nothing to settle")]
+    NotParked,
+    #[error("the buyer has asked to return these: that has to be decided first")]
+    Undecided,
 }
 
-/// What the buyer paid for so many units.
-pub fn paid_for(bought: &[OrderLine], units: &BTreeMap<SkuId, u32>) -> Result<Money, ReturnError> {
-    let mut sum: Option<Money> = None;
-    for (&sku, &quantity) in units {
-        let mut left = quantity;
-        // A SKU may stand in several lines.
-        for line in bought.iter().filter(|line| line.sku_id == sku) {
-            let of_line = left.min(line.quantity);
-            left -= of_line;
-            let price = line.unit_price.times(of_line).map_err(|_| ReturnError::NotBought(sku))?;
-            sum =
-                Some(sum.map_or(Ok(price), |sum| sum.plus(price)).map_err(|_| ReturnError::NotBought(sku))?);
+/// A seller's lines of an order, and what the buyer paid for each unit: of an order that cost less than its goods, each
+/// costs less in proportion.
+///
+/// The order's units stand in a row, line by line. What was paid for the first so many is rounded, and a unit comes to what
+/// it adds to that; so however they come back, all together are what was paid for the goods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bought {
+    /// Each with what all lines before it come to.
+    lines: Vec<(i128, OrderLine)>,
+    goods: i128,
+    paid: Money,
+}
+
+impl Bought {
+    /// Of all lines of the order, those of one seller.
+    pub fn of(lines: &[OrderLine], total: Money, seller: AccountId) -> Self {
+        let (mut goods, mut own) = (0, Vec::new());
+        for line in lines {
+            if line.seller_id == seller {
+                own.push((goods, line.clone()));
+            }
+            goods += i128::from(line.unit_price.amount) * i128::from(line.quantity);
         }
+        let paid = i64::try_from(goods).unwrap_or(i64::MAX).min(total.amount);
+        Self { lines: own, goods, paid: Money { amount: paid, ..total } }
     }
-    sum.ok_or(ReturnError::Nothing)
+
+    fn of_sku(&self, sku_id: SkuId) -> impl Iterator<Item = &(i128, OrderLine)> {
+        self.lines.iter().filter(move |(_, line)| line.sku_id == sku_id)
+    }
+
+    /// For so many units of each SKU after so many others.
+    fn price(&self, units: &BTreeMap<SkuId, u32>, before: &BTreeMap<SkuId, u32>) -> Money {
+        let mut sum = 0;
+        for (&sku_id, &quantity) in units {
+            let mut from = before.get(&sku_id).copied().unwrap_or(0);
+            let mut to = from.saturating_add(quantity);
+            for (start, line) in self.of_sku(sku_id) {
+                let up_to = |unit: u32| {
+                    let price = i128::from(line.unit_price.amount) * i128::from(unit.min(line.quantity));
+                    (start + price) * i128::from(self.paid.amount) / self.goods.max(1)
+                };
+                sum += up_to(to) - up_to(from);
+                (from, to) = (from.saturating_sub(line.quantity), to.saturating_sub(line.quantity));
+            }
+        }
+        Money { amount: i64::try_from(sum).unwrap_or(self.paid.amount), ..self.paid }
+    }
 }
 
 fn summed(lines: impl IntoIterator<Item = (SkuId, u32)>) -> BTreeMap<SkuId, u32> {
@@ -275,25 +352,33 @@ impl Decider for Returns {
     type Error = ReturnError;
 
     const CATEGORY: &'static str = "return";
+    const STATE_VERSION: u32 = 2;
 
     fn evolve(mut state: ReturnsState, event: &ReturnEvent) -> ReturnsState {
         let number = event.return_id().number;
+        let accepted = |state: &ReturnsState| state.accepted(|_| true);
+        let before = matches!(event, ReturnEvent::ReturnAccepted(_)).then(|| accepted(&state));
         if let ReturnEvent::ReturnRequested(event) = event {
             let requested = event.clone();
-            state
-                .returns
-                .insert(number, Return { requested, accepted: None, status: ReturnStatus::Requested });
+            let status = ReturnStatus::Requested;
+            let new = Return { requested, accepted: None, before: BTreeMap::new(), by_hand: false, status };
+            state.returns.insert(number, new);
         }
         let Some(one) = state.returns.get_mut(&number) else { return state };
         one.status = match event {
             ReturnEvent::ReturnRequested(_) => ReturnStatus::Requested,
             ReturnEvent::ReturnAccepted(event) => {
                 one.accepted = Some(event.clone());
+                one.before = before.unwrap_or_default();
                 ReturnStatus::Accepted
             }
             ReturnEvent::ReturnDeclined(_) => ReturnStatus::Declined,
             ReturnEvent::ReturnParked(_) => ReturnStatus::Parked,
             ReturnEvent::ReturnResumed(_) => ReturnStatus::Accepted,
+            ReturnEvent::ReturnSettled(_) => {
+                one.by_hand = true;
+                ReturnStatus::Accepted
+            }
             ReturnEvent::ReturnCompleted(_) => ReturnStatus::Completed,
         };
         state
@@ -321,25 +406,33 @@ impl Decider for Returns {
                 Ok(vec![open(state, ask, &units, bought, ReturnCause::BuyerRequest, reason.clone())?.into()])
             }
             ReturnCommand::GiveBack { ask, bought, disposition } => {
-                let mut units = summed(ask.lines.iter().copied());
+                let given_up = summed(ask.lines.iter().copied());
+                let mut units = given_up.clone();
                 for (sku_id, quantity) in &mut units {
-                    *quantity = (*quantity).min(left(state, bought, *sku_id)?.1);
+                    let left = left(state, bought, *sku_id)?.1;
+                    if *quantity > left && state.is_undecided(*sku_id) {
+                        return Err(ReturnError::Undecided);
+                    }
+                    *quantity = (*quantity).min(left);
                 }
                 units.retain(|_, quantity| *quantity > 0);
                 if units.is_empty() {
-                    return Ok(vec![]);
+                    let requested = open(state, ask, &given_up, bought, ReturnCause::NotSent, None)?;
+                    let (return_id, reason) = (requested.return_id, "they were returned before".to_owned());
+                    return Ok(vec![requested.into(), ReturnDeclined { return_id, reason }.into()]);
                 }
                 let requested = open(state, ask, &units, bought, ReturnCause::NotSent, None)?;
                 let accepted = ReturnAccepted {
                     return_id: requested.return_id,
                     lines: disposed(&units, *disposition),
-                    refund: paid_for(bought, &units)?,
+                    refund: bought.price(&units, &state.accepted(|_| true)),
                 };
                 Ok(vec![requested.into(), accepted.into()])
             }
             ReturnCommand::Accept { number, lines, refund, bought } => {
                 let one = state.returns.get(number).ok_or(ReturnError::NotFound)?;
-                let accepted = accept(one, lines.as_deref(), *refund, bought)?;
+                let before = if one.accepted.is_some() { &one.before } else { &state.accepted(|_| true) };
+                let accepted = accept(one, lines.as_deref(), *refund, bought, before)?;
                 match &one.accepted {
                     None if one.status == ReturnStatus::Requested => Ok(vec![accepted.into()]),
                     Some(before) if *before == accepted => Ok(vec![]),
@@ -366,6 +459,17 @@ impl Decider for Returns {
                 (return_id, ReturnStatus::Parked) => Ok(vec![ReturnResumed { return_id }.into()]),
                 _ => Ok(vec![]),
             },
+            ReturnCommand::Settle { number, reason } => {
+                let one = state.returns.get(number).ok_or(ReturnError::NotFound)?;
+                let return_id = one.requested.return_id;
+                match one.status {
+                    ReturnStatus::Parked => {
+                        Ok(vec![ReturnSettled { return_id, reason: reason.clone() }.into()])
+                    }
+                    _ if one.by_hand => Ok(vec![]),
+                    _ => Err(ReturnError::NotParked),
+                }
+            }
             ReturnCommand::Complete { number, refunded } => {
                 let one = state.returns.get(number).ok_or(ReturnError::NotFound)?;
                 match (&one.accepted, one.status) {
@@ -390,10 +494,10 @@ fn find(state: &ReturnsState, number: u32) -> Result<(ReturnId, ReturnStatus), R
 }
 
 /// How many units of what was bought may still be returned.
-fn left(state: &ReturnsState, bought: &[OrderLine], sku_id: SkuId) -> Result<(Sku, u32), ReturnError> {
-    let lines = || bought.iter().filter(|line| line.sku_id == sku_id);
-    let sku = lines().next().ok_or(ReturnError::NotBought(sku_id))?.sku.clone();
-    let units = lines().map(|line| line.quantity).fold(0, u32::saturating_add);
+fn left(state: &ReturnsState, bought: &Bought, sku_id: SkuId) -> Result<(Sku, u32), ReturnError> {
+    let (_, first) = bought.of_sku(sku_id).next().ok_or(ReturnError::NotBought(sku_id))?;
+    let sku = first.sku.clone();
+    let units = bought.of_sku(sku_id).map(|(_, line)| line.quantity).fold(0, u32::saturating_add);
     Ok((sku, units.saturating_sub(state.taken(sku_id))))
 }
 
@@ -401,7 +505,7 @@ fn open(
     state: &ReturnsState,
     ask: &Ask,
     units: &BTreeMap<SkuId, u32>,
-    bought: &[OrderLine],
+    bought: &Bought,
     cause: ReturnCause,
     reason: Option<Sealed>,
 ) -> Result<ReturnRequested, ReturnError> {
@@ -422,7 +526,8 @@ fn accept(
     one: &Return,
     lines: Option<&[AcceptedLine]>,
     refund: Option<Money>,
-    bought: &[OrderLine],
+    bought: &Bought,
+    before: &BTreeMap<SkuId, u32>,
 ) -> Result<ReturnAccepted, ReturnError> {
     let requested = summed(one.requested.lines.iter().map(|line| (line.sku_id, line.quantity)));
     let lines = match lines {
@@ -443,7 +548,10 @@ fn accept(
             return Err(ReturnError::TooMany { sku: asked.sku.clone(), left: asked.quantity });
         }
     }
-    let most = paid_for(bought, &units)?;
+    if units.is_empty() {
+        return Err(ReturnError::Nothing);
+    }
+    let most = bought.price(&units, before);
     let refund = refund.unwrap_or(most);
     if !is_part(refund, most) {
         return Err(ReturnError::TooMuch { most });

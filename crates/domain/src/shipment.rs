@@ -1,6 +1,10 @@
 //! What one seller sends for one order: booked with a carrier before the order goes through, then dispatched in one
 //! parcel or in several, and delivered. What the seller cannot send he gives up. This stream arbitrates between sending
 //! and giving up: no unit is sent twice, or sent and given up.
+//!
+//! Units may come back before they were sent: the buyer asked for the money, and the seller agreed. They are given up here,
+//! too. Whether a unit came back before it was sent or after is known from the order of this stream alone: what is
+//! accepted counts as sent before as long as so many were sent.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +26,7 @@ domain_events! {
         ShipmentDispatched = 2 upcast whole_dispatched,
         ShipmentDelivered = 2 upcast whole_delivered,
         ShipmentCancelled = 1,
-        UnitsGivenUp = 1,
+        UnitsGivenUp = 2 upcast not_returned,
     }
 }
 
@@ -94,7 +98,7 @@ fn whole_delivered(_version: u32, mut data: Value) -> Value {
     data
 }
 
-/// The seller will not send these: they become a return.
+/// The seller will not send these: they become a return, if they are none already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnitsGivenUp {
@@ -103,8 +107,15 @@ pub struct UnitsGivenUp {
     pub lines: Vec<ParcelLine>,
     /// Whether they are in the seller's hands, to be sold to somebody else.
     pub restock: bool,
+    /// A return of them was accepted before they were sent: no other comes of this.
+    pub returned: bool,
     /// How the shipment stands then.
     pub status: ShipmentStatus,
+}
+
+fn not_returned(_version: u32, mut data: Value) -> Value {
+    data["returned"] = false.into();
+    data
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,9 +190,35 @@ impl ShipmentState {
         left
     }
 
+    /// What of all that has come back was never sent, and is not given up yet.
+    fn unsent(&self, returned: &BTreeMap<SkuId, u32>) -> Vec<ParcelLine> {
+        let sum = |lines: &mut dyn Iterator<Item = &ParcelLine>, sku_id| {
+            let of_sku = lines.filter(|line| line.sku_id == sku_id);
+            of_sku.map(|line| line.quantity).fold(0, u32::saturating_add)
+        };
+        let left = self.left();
+        let mut lines = Vec::new();
+        for (&sku_id, &left) in &left {
+            let known = self.given_up.iter().filter(|given_up| given_up.returned);
+            let sent = sum(&mut self.parcels.iter().flat_map(|parcel| &parcel.lines), sku_id);
+            let known = sum(&mut known.flat_map(|given_up| &given_up.lines), sku_id);
+            let back = returned.get(&sku_id).copied().unwrap_or(0);
+            let quantity = back.saturating_sub(sent).saturating_sub(known).min(left);
+            if quantity > 0 {
+                lines.push(ParcelLine { sku_id, quantity });
+            }
+        }
+        lines
+    }
+
     fn under_way(&self) -> Vec<u32> {
         let parcels = self.parcels.iter().map(|parcel| parcel.parcel);
         parcels.filter(|parcel| !self.delivered.contains(parcel)).collect()
+    }
+
+    /// How it stands without these.
+    fn giving_up(&self, lines: &[ParcelLine]) -> ShipmentStatus {
+        standing(&without(self.left(), lines), self.parcels.len(), self.under_way().len())
     }
 
     /// These of what is left; all of it if nothing is said.
@@ -223,6 +260,11 @@ pub enum ShipmentCommand {
     },
     /// A shipment that was not requested yet is cancelled in advance: a late request then does nothing.
     Cancel,
+    /// All that the buyer has returned so far: what of it was not sent is not sent any more.
+    Withhold {
+        request_id: Uuid,
+        returned: BTreeMap<SkuId, u32>,
+    },
     /// Without lines: everything that is left.
     Dispatch {
         lines: Option<Vec<ParcelLine>>,
@@ -267,7 +309,7 @@ impl Decider for Shipment {
     type Error = ShipmentError;
 
     const CATEGORY: &'static str = "shipment";
-    const STATE_VERSION: u32 = 3;
+    const STATE_VERSION: u32 = 4;
 
     fn evolve(mut state: ShipmentState, event: &ShipmentEvent) -> ShipmentState {
         state.status = match event {
@@ -312,6 +354,12 @@ impl Decider for Shipment {
                 Ok(vec![ShipmentCancelled {}.into()])
             }
             (Command::Cancel, Status::Refused | Status::Cancelled) => Ok(vec![]),
+
+            (
+                Command::Withhold { request_id, returned },
+                Status::Ready | Status::PartlyDispatched | Status::Dispatched | Status::Delivered,
+            ) => Ok(withhold(state, *request_id, returned)),
+            (Command::Withhold { .. }, _) => Ok(vec![]),
 
             (_, Status::NotRequested) => Err(ShipmentError::NotFound),
 
@@ -423,6 +471,16 @@ fn give_up(
     restock: bool,
 ) -> Result<Vec<ShipmentEvent>, ShipmentError> {
     let lines = state.pick(lines)?;
-    let status = standing(&without(state.left(), &lines), state.parcels.len(), state.under_way().len());
-    Ok(vec![UnitsGivenUp { request_id, lines, restock, status }.into()])
+    Ok(vec![
+        UnitsGivenUp { request_id, status: state.giving_up(&lines), lines, restock, returned: false }.into(),
+    ])
+}
+
+fn withhold(state: &ShipmentState, request_id: Uuid, returned: &BTreeMap<SkuId, u32>) -> Vec<ShipmentEvent> {
+    let lines = state.unsent(returned);
+    if lines.is_empty() {
+        return vec![];
+    }
+    let status = state.giving_up(&lines);
+    vec![UnitsGivenUp { request_id, lines, restock: false, returned: true, status }.into()]
 }

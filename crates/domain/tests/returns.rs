@@ -3,9 +3,9 @@
 use souk_domain::{
     order::OrderLine,
     returns::{
-        AcceptedLine, Ask, Disposition, ReturnAccepted, ReturnCause, ReturnCommand, ReturnCompleted,
+        AcceptedLine, Ask, Bought, Disposition, ReturnAccepted, ReturnCause, ReturnCommand, ReturnCompleted,
         ReturnDeclined, ReturnError, ReturnEvent, ReturnLine, ReturnParked, ReturnRequested, ReturnResumed,
-        Returns,
+        ReturnSettled, Returns,
     },
     testing::{
         Given,
@@ -15,8 +15,12 @@ use souk_domain::{
 use uuid::Uuid;
 
 /// Two red pots at 15.99 each.
-fn bought() -> Vec<OrderLine> {
-    vec![order_line("red", 2, 1599)]
+fn bought() -> Bought {
+    of(&[order_line("red", 2, 1599)], 2 * 1599)
+}
+
+fn of(lines: &[OrderLine], total: i64) -> Bought {
+    Bought::of(lines, cents(total), return_id(1).returns.seller_id)
 }
 
 fn ask(request: u128, quantity: u32) -> Ask {
@@ -120,19 +124,80 @@ fn a_return_ends_once_and_may_be_parked_on_the_way() {
 }
 
 #[test]
+fn only_a_parked_return_is_settled_by_hand_and_twice_is_once() {
+    let return_id = return_id(1);
+    let settle = || ReturnCommand::Settle { number: 1, reason: "by transfer".to_owned() };
+    let parked = || ReturnParked { return_id, reason: "no".to_owned() }.into();
+    Given::<Returns>::events([by_buyer(1, 1, 1), accepted(1, 1, Disposition::Restock, 99)])
+        .when(settle())
+        .then_refused(ReturnError::NotParked)
+        .when(ReturnCommand::Park { number: 1, reason: "no".to_owned() })
+        .then([parked()])
+        .when(settle())
+        .then([ReturnSettled { return_id, reason: "by transfer".to_owned() }.into()])
+        .when(settle())
+        .then_nothing()
+        .when(ReturnCommand::Complete { number: 1, refunded: cents(99) })
+        .then([ReturnCompleted { return_id, refunded: cents(99) }.into()])
+        .when(settle())
+        .then_nothing();
+}
+
+#[test]
 fn what_the_seller_gives_back_is_accepted_at_once_as_far_as_it_is_left() {
     let give_back = |request, quantity| ReturnCommand::GiveBack {
         ask: ask(request, quantity),
         bought: bought(),
         disposition: Disposition::WriteOff,
     };
+    let declined = |number| -> ReturnEvent {
+        let reason = "they were returned before".to_owned();
+        ReturnDeclined { return_id: return_id(number), reason }.into()
+    };
+    // Who is to have the second unit is known when the buyer's return is decided.
     Given::<Returns>::events([by_buyer(1, 1, 1)])
+        .when(give_back(2, 2))
+        .then_refused(ReturnError::Undecided)
+        .when(accept(1, None, None))
+        .then([accepted(1, 1, Disposition::Restock, 1599)])
         .when(give_back(2, 2))
         .then([requested(2, 2, 1, ReturnCause::NotSent), accepted(2, 1, Disposition::WriteOff, 1599)])
         .when(give_back(2, 2))
         .then_nothing()
         .when(give_back(3, 1))
+        .then([requested(3, 3, 1, ReturnCause::NotSent), declined(3)])
+        .when(give_back(3, 1))
         .then_nothing();
+    Given::<Returns>::events([by_buyer(1, 1, 2)])
+        .when(ReturnCommand::Decline { number: 1, reason: "no".to_owned() })
+        .then([ReturnDeclined { return_id: return_id(1), reason: "no".to_owned() }.into()])
+        .when(give_back(2, 2))
+        .then([requested(2, 2, 2, ReturnCause::NotSent), accepted(2, 2, Disposition::WriteOff, 3198)]);
+}
+
+#[test]
+fn however_units_come_back_together_they_are_what_was_paid_for_them() {
+    // Two lines of one SKU, one of another, and a coupon: 2 x 10 + 4 + 7 for 20.
+    let lines = [order_line("red", 2, 10), order_line("blue", 1, 4), order_line("red", 1, 7)];
+    let accept = |number| ReturnCommand::Accept { number, lines: None, refund: None, bought: of(&lines, 20) };
+    let back = |number, refund| accepted(number, 1, Disposition::Restock, refund);
+    Given::<Returns>::events([by_buyer(1, 1, 1), by_buyer(2, 2, 1), by_buyer(3, 3, 1)])
+        .when(accept(3))
+        .then([back(3, 6)])
+        .when(accept(1))
+        .then([back(1, 6)])
+        .when(accept(2))
+        .then([back(2, 5)])
+        // Said again it is what it was.
+        .when(accept(3))
+        .then_nothing();
+    let in_one = ReturnCommand::Accept { number: 1, lines: None, refund: None, bought: of(&lines, 20) };
+    Given::<Returns>::events([by_buyer(1, 1, 3)]).when(in_one).then([accepted(
+        1,
+        3,
+        Disposition::Restock,
+        17,
+    )]);
 }
 
 #[test]

@@ -82,6 +82,7 @@ fn described() -> (Router<Arc<Api>>, Document) {
         .routes(routes!(ledger::payouts, ledger::request_payout))
         .routes(routes!(admin::returns::list))
         .routes(routes!(admin::returns::retry))
+        .routes(routes!(admin::returns::settle))
         .routes(routes!(admin::payouts::list))
         .routes(routes!(admin::payouts::settle))
         .routes(routes!(admin::payouts::fail))

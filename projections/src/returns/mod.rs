@@ -84,7 +84,7 @@ impl Change {
                 self.reason = Some(event.reason);
                 ReturnStatus::Parked
             }
-            ReturnEvent::ReturnResumed(_) => {
+            ReturnEvent::ReturnResumed(_) | ReturnEvent::ReturnSettled(_) => {
                 self.reason = None;
                 ReturnStatus::Accepted
             }

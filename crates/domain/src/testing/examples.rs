@@ -43,7 +43,7 @@ use crate::{
     },
     returns::{
         AcceptedLine, Disposition, ReturnAccepted, ReturnCause, ReturnCompleted, ReturnDeclined, ReturnEvent,
-        ReturnLine, ReturnParked, ReturnRequested, ReturnResumed,
+        ReturnLine, ReturnParked, ReturnRequested, ReturnResumed, ReturnSettled,
     },
     shipment::{
         ParcelLine, ShipmentCancelled, ShipmentDelivered, ShipmentDispatched, ShipmentEvent, ShipmentReady,
@@ -286,6 +286,7 @@ pub fn shipment() -> Vec<ShipmentEvent> {
             request_id: Uuid::from_u128(9),
             lines: vec![ParcelLine { sku_id: sku_id("red"), quantity: 1 }],
             restock: false,
+            returned: false,
             status: ShipmentStatus::Delivered,
         }
         .into(),
@@ -322,6 +323,7 @@ pub fn returns() -> Vec<ReturnEvent> {
         ReturnDeclined { return_id, reason: "worn".to_owned() }.into(),
         ReturnParked { return_id, reason: "the gateway refuses".to_owned() }.into(),
         ReturnResumed { return_id }.into(),
+        ReturnSettled { return_id, reason: "paid back by bank transfer 4711".to_owned() }.into(),
         ReturnCompleted { return_id, refunded: cents(1599) }.into(),
     ]
 }

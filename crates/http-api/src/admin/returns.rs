@@ -1,20 +1,23 @@
-//! Returns of all sellers, and sending a parked one on.
+//! Returns of all sellers, sending a parked one on, and settling by hand what it is parked for.
 
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode, response::Response};
+use serde::Deserialize;
 use souk_commands::flows::returns as flow;
 use souk_domain::ReturnId;
 use souk_projections::returns::{self as view, ReturnFilter};
+use utoipa::ToSchema;
 
 use crate::{
     Api,
     answer::{self, acknowledged},
     auth::Admin,
-    extract::{CommandHead, MaybeBody, MinPosition, Params, PathId},
+    extract::{Body, CommandHead, MaybeBody, MinPosition, Params, PathId},
     orders::Nothing,
     problem::{Problem, ProblemBody},
     returns::{self, ReturnBody, ReturnPage},
+    validation::{Validation, line},
 };
 
 /// Returns, newest first; `state=parked` are those that an operator has to look at.
@@ -51,5 +54,34 @@ pub(crate) async fn retry(
     let context = head.context(&api, Some(admin.account), &body.raw);
     let market = Arc::clone(&api.market);
     let done = api.run(async move { flow::resume(&market, &context, id).await }).await??;
+    Ok(acknowledged(StatusCode::ACCEPTED, done.position, ReturnBody::of(&done.value)))
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+pub(crate) struct ReturnSettlement {
+    /// 1 to 500 characters, for those who look later.
+    #[schema(value_type = String, example = "paid back by bank transfer 4711")]
+    reason: Option<String>,
+}
+
+/// Settle by hand what a return is parked for: what the gateway refuses to give back was paid another way. The return goes on
+/// to its end without the gateway.
+#[utoipa::path(post, path = "/v1/admin/returns/{returnId}/settle", tag = "Administration", security(("bearer" = [])),
+    request_body = ReturnSettlement, params(("returnId" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 202, body = ReturnBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody),
+        (status = 409, body = ProblemBody), (status = 422, body = ProblemBody)))]
+pub(crate) async fn settle(
+    Admin(admin): Admin,
+    State(api): State<Arc<Api>>,
+    PathId(id): PathId<ReturnId>,
+    head: CommandHead,
+    body: Body<ReturnSettlement>,
+) -> Result<Response, Problem> {
+    let context = head.context(&api, Some(admin.account), &body.raw);
+    let mut check = Validation::default();
+    let reason = check.required("reason", body.value.reason, line(1..=500));
+    let Some(reason) = reason else { return Err(check.into()) };
+    let market = Arc::clone(&api.market);
+    let done = api.run(async move { flow::settle(&market, &context, id, reason).await }).await??;
     Ok(acknowledged(StatusCode::ACCEPTED, done.position, ReturnBody::of(&done.value)))
 }

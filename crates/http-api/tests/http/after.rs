@@ -138,4 +138,12 @@ async fn a_sale_is_sent_in_parcels_returned_in_part_and_paid_out() {
         .await
         .expect(200);
     assert_eq!(list.body["payouts"][0]["reference"], "TF1");
+
+    // Only what is parked is settled by hand, by an admin who says why.
+    let settle = format!("/v1/admin/returns/{id}/settle");
+    let by_hand = || shop.post(&settle, json!({ "reason": "by transfer" }));
+    by_hand().by(&sam).send().await.problem(403, "forbidden");
+    by_hand().by(&ada).send().await.problem(409, "conflict");
+    let silent = shop.post(&settle, json!({})).by(&ada).send().await.problem(422, "invalid-parameters");
+    assert_eq!(silent.fields(), ["reason"]);
 }
