@@ -17,7 +17,7 @@ use souk_commands::{
     },
 };
 use souk_domain::{
-    OrderId, ShipmentId, SkuId,
+    AccountId, OrderId, ShipmentId, SkuId,
     ledger::{LedgerAccount, LedgerError, LedgerState},
     order::OrderStatus,
     payment::{PaymentCommand, PaymentState},
@@ -61,8 +61,23 @@ async fn wait(shop: &Shop, event_type: &str, times: usize) {
 }
 
 async fn balance(shop: &Shop, account: LedgerAccount) -> i64 {
+    balance_of(shop, SELLER, account).await
+}
+
+async fn balance_of(shop: &Shop, seller: AccountId, account: LedgerAccount) -> i64 {
     let look = move |state: &LedgerState| state.balance(account, usd(0).currency);
-    shop.market.aggregates.ledgers.read(SELLER, look).await.unwrap().value
+    shop.market.aggregates.ledgers.read(seller, look).await.unwrap().value
+}
+
+async fn dispute(shop: &Shop, order: OrderId, name: &str, amount: i64) {
+    let (dispute_id, reason) = (name.to_owned(), "fraudulent".to_owned());
+    let open = PaymentCommand::OpenChargeback { dispute_id, amount: usd(amount), reason };
+    shop.market.aggregates.payments.execute(order, open, &context()).await.unwrap();
+}
+
+async fn close(shop: &Shop, order: OrderId, name: &str, won: bool) {
+    let close = PaymentCommand::CloseChargeback { dispute_id: name.to_owned(), won };
+    shop.market.aggregates.payments.execute(order, close, &context()).await.unwrap();
 }
 
 /// Crashes, and starts again with nothing but the log.
@@ -270,21 +285,12 @@ async fn a_chargeback_is_held_and_then_the_sellers_or_his_again() {
     let order = bought(&shop, 2).await;
     wait(&shop, "EntryPosted", 1).await;
     let owed = 2 * (PRICE - COMMISSION);
-    let payments = &shop.market.aggregates.payments;
-    let dispute = async |name: &str, won: bool| {
-        let (dispute_id, reason) = (name.to_owned(), "fraudulent".to_owned());
-        let open =
-            PaymentCommand::OpenChargeback { dispute_id: dispute_id.clone(), amount: usd(PRICE), reason };
-        payments.execute(order, open, &context()).await.unwrap();
-        payments
-            .execute(order, PaymentCommand::CloseChargeback { dispute_id, won }, &context())
-            .await
-            .unwrap();
-    };
-    dispute("won", true).await;
+    dispute(&shop, order, "won", PRICE).await;
+    close(&shop, order, "won", true).await;
     wait(&shop, "EntryPosted", 3).await;
     assert_eq!(balance(&shop, LedgerAccount::SellerPayable).await, owed);
-    dispute("lost", false).await;
+    dispute(&shop, order, "lost", PRICE).await;
+    close(&shop, order, "lost", false).await;
     wait(&shop, "EntryPosted", 5).await;
     assert_eq!(balance(&shop, LedgerAccount::SellerPayable).await, owed / 2);
     assert_eq!(balance(&shop, LedgerAccount::Chargebacks).await, 0);
@@ -297,6 +303,57 @@ async fn a_chargeback_is_held_and_then_the_sellers_or_his_again() {
     assert_eq!(balance(&shop, LedgerAccount::Clearing).await, 0);
     assert_eq!(balance(&shop, LedgerAccount::SellerPayable).await, 0);
     assert_eq!(balance(&shop, LedgerAccount::Commission).await, 0);
+}
+
+#[tokio::test]
+async fn a_chargeback_waits_for_the_sale_and_of_a_cancelled_order_it_is_not_the_sellers() {
+    let slow = r#"{"book": {"delayMs": 500}, "refund": {"delayMs": 1000}}"#;
+    let mut shop = Shop::scripted(slow).await;
+    let mug = shop.list("MUG", 10).await;
+    // Nobody ships there: it is given up after it was paid.
+    let cart = shop.fill_cart(buyer(1), &[(mug, 1)]).await;
+    let cancelled = shop.check_out(buyer(1), cart, PaymentDetails::Wallet, "AQ").await.unwrap().order_id;
+    wait(&shop, "PaymentCompleted", 1).await;
+    dispute(&shop, cancelled, "a", PRICE).await;
+    let completed = shop.order(buyer(2), &[(mug, 2)], PaymentDetails::Wallet).await;
+    wait(&shop, "PaymentCompleted", 2).await;
+    dispute(&shop, completed, "b", PRICE).await;
+    assert_eq!(shop.end_of(completed).await.0, OrderStatus::Completed);
+    assert_eq!(shop.end_of(cancelled).await.0, OrderStatus::Cancelled);
+    // The sale, and then the chargeback.
+    wait(&shop, "EntryPosted", 2).await;
+    assert_eq!(balance(&shop, LedgerAccount::Chargebacks).await, PRICE);
+    start_anew(&mut shop).await;
+    bought_again(&shop).await;
+    wait(&shop, "EntryPosted", 3).await;
+    assert_eq!(balance(&shop, LedgerAccount::Chargebacks).await, PRICE);
+    assert_eq!(balance(&shop, LedgerAccount::Clearing).await, -3 * PRICE);
+}
+
+#[tokio::test]
+async fn a_chargeback_is_shared_by_what_each_seller_still_has_of_the_sale() {
+    const OTHER: AccountId = AccountId(Uuid::from_u128(0x5E_0002));
+    let shop = Shop::open().await;
+    let lines = [(shop.list("MUG", 10).await, 1), (shop.list_of(OTHER, "POT", 10).await, 3)];
+    let order = shop.order(buyer(1), &lines, PaymentDetails::Wallet).await;
+    wait(&shop, "EntryPosted", 2).await;
+    let held = async |seller| balance_of(&shop, seller, LedgerAccount::Chargebacks).await;
+    // The one has given all of it back, so the other has it all.
+    let id = ask(&shop.market, order, 1).await.unwrap().requested.return_id;
+    returns::accept(&shop.market, &context(), id, None, None).await.unwrap();
+    wait(&shop, "EntryPosted", 3).await;
+    dispute(&shop, order, "a", 2 * PRICE).await;
+    wait(&shop, "EntryPosted", 5).await;
+    assert_eq!((held(SELLER).await, held(OTHER).await), (0, 2 * PRICE));
+    dispute(&shop, order, "b", PRICE).await;
+    wait(&shop, "EntryPosted", 7).await;
+    close(&shop, order, "a", true).await;
+    wait(&shop, "EntryPosted", 9).await;
+    assert_eq!((held(SELLER).await, held(OTHER).await), (0, PRICE));
+    close(&shop, order, "b", false).await;
+    wait(&shop, "EntryPosted", 11).await;
+    assert_eq!((held(SELLER).await, held(OTHER).await), (0, 0));
+    assert_eq!(balance_of(&shop, OTHER, LedgerAccount::SellerPayable).await, 2 * (PRICE - COMMISSION));
 }
 
 #[tokio::test]

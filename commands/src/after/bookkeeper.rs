@@ -1,5 +1,5 @@
 //! Writes the sellers' ledgers from the log: a sale with its commission when an order is completed, and what refunds and
-//! chargebacks take back of it.
+//! chargebacks take back of it. A chargeback waits for the sale; of an order that was cancelled it is none of the sellers'.
 //!
 //! Every entry has the name of what it stands for, and the ledger takes a name once. What is not booked yet is known from
 //! the log: an entry is an answer to the event that asked for it.
@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt, future::join_all};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use souk_domain::{
     AccountId, DomainEvent, Money, OrderId, ReturnId, UnreadableEvent,
@@ -15,7 +16,7 @@ use souk_domain::{
         self, CommissionRate, EntryKind, EntryPosted, Ledger, LedgerAccount, LedgerCommand, LedgerError,
         LedgerEvent, Posting, moved,
     },
-    order::{Order, OrderLine, OrderPlaced},
+    order::{Order, OrderLine, OrderPlaced, OrderStatus},
     payment::{PaymentEvent, PaymentType},
     returns::ReturnEvent,
 };
@@ -45,16 +46,31 @@ pub(super) enum Task {
 impl Task {
     /// The name of its entries.
     fn key(&self) -> Uuid {
-        let (order, name) = match self {
-            Self::Sale(order) => (*order, "sale".to_owned()),
-            Self::Refund(id, _) => (id.returns.order_id, format!("refund/{id}")),
-            Self::Chargeback { order, dispute, kind: EntryKind::Chargeback, .. } => {
-                (*order, format!("chargeback/{dispute}"))
-            }
-            Self::Chargeback { order, dispute, .. } => (*order, format!("chargeback/{dispute}/closed")),
-        };
-        Uuid::new_v5(&order.0, format!("ledger/{name}").as_bytes())
+        match self {
+            Self::Sale(order) => key(*order, "sale"),
+            Self::Refund(id, _) => key(id.returns.order_id, &format!("refund/{id}")),
+            Self::Chargeback { order, dispute, kind: EntryKind::Chargeback, .. } => opened(*order, dispute),
+            Self::Chargeback { order, dispute, .. } => key(*order, &format!("chargeback/{dispute}/closed")),
+        }
     }
+}
+
+/// The name of the entries that hold what is in dispute.
+fn opened(order: OrderId, dispute: &str) -> Uuid {
+    key(order, &format!("chargeback/{dispute}"))
+}
+
+fn key(order: OrderId, name: &str) -> Uuid {
+    Uuid::new_v5(&order.0, format!("ledger/{name}").as_bytes())
+}
+
+/// What becomes of an errand.
+enum Booking<T> {
+    Booked(T),
+    /// What it takes back from is not booked yet.
+    Waits,
+    /// It is none of the sellers'.
+    Never,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +101,8 @@ impl BookError {
 pub(super) struct Bookkeeper {
     market: Arc<Market>,
     commissions: Commissions,
+    /// Chargebacks that came before the sale, in the order of the log.
+    waiting: Mutex<Vec<Errand<Task>>>,
 }
 
 impl Duty for Bookkeeper {
@@ -136,10 +154,22 @@ impl Duty for Bookkeeper {
         let is_sale = |errand: &Errand<Task>| matches!(errand.task, Task::Sale(_));
         let (sales, others): (Vec<_>, Vec<_>) = errands.into_iter().partition(is_sale);
         join_all(sales.iter().map(|errand| self.book(errand, stop))).await;
-        for errand in &others {
-            self.book(errand, stop).await;
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        let mut never = Vec::new();
+        for errand in waiting.into_iter().chain(others) {
+            let key = errand.task.key();
+            match self.book(&errand, stop).await {
+                Booking::Booked(()) => {}
+                Booking::Waits => {
+                    let mut waiting = self.waiting.lock();
+                    if waiting.iter().all(|other| other.task.key() != key) {
+                        waiting.push(errand);
+                    }
+                }
+                Booking::Never => never.push(key),
+            }
         }
-        vec![]
+        never
     }
 }
 
@@ -158,13 +188,23 @@ fn chargeback(order: OrderId, event: PaymentEvent) -> Option<Task> {
 /// A sale as it was booked, and what was taken back of it since.
 #[derive(Default)]
 struct Sold {
+    is_booked: bool,
     gross: i64,
     commission: i64,
     taken_back: i64,
     commission_back: i64,
+    /// In dispute.
+    held: i64,
+    /// What each dispute was opened with, by the name of its entry.
+    disputes: BTreeMap<Uuid, i64>,
 }
 
 impl Sold {
+    /// What a further chargeback can still take.
+    fn left(&self) -> i64 {
+        self.gross.saturating_sub(self.taken_back).saturating_sub(self.held).max(0)
+    }
+
     /// What of the commission goes back with so much more of the price: in proportion, and all of it with all of that.
     fn commission_of(&self, amount: i64) -> i64 {
         let taken_back = self.taken_back.saturating_add(amount).min(self.gross);
@@ -175,27 +215,29 @@ impl Sold {
 
 impl Bookkeeper {
     pub(super) fn new(market: Arc<Market>, commissions: Commissions) -> Arc<Self> {
-        Arc::new(Self { market, commissions })
+        Arc::new(Self { market, commissions, waiting: Mutex::default() })
     }
 
     /// Until it is in the books. What this program cannot book is left to a later one: nothing answers for it.
-    async fn book(&self, errand: &Errand<Task>, stop: &CancellationToken) {
-        for attempt in 1.. {
+    async fn book(&self, errand: &Errand<Task>, stop: &CancellationToken) -> Booking<()> {
+        let mut attempt = 1;
+        loop {
             let error = match self.try_to_book(errand).await {
-                Ok(()) => return,
+                Ok(booking) => return booking,
                 Err(error) => error,
             };
             if !error.is_passing() {
                 tracing::error!(entry = %errand.task.key(), %error, "an entry of the ledger cannot be booked");
-                return;
+                return Booking::Booked(());
             }
             tracing::warn!(attempt, %error, "the bookkeeper waits for a part of ours that is away");
             let wait = pause(attempt).min(LONGEST_WAIT);
-            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(wait) => {} }
+            attempt += 1;
+            tokio::select! { () = stop.cancelled() => return Booking::Booked(()), () = tokio::time::sleep(wait) => {} }
         }
     }
 
-    async fn try_to_book(&self, errand: &Errand<Task>) -> Result<(), BookError> {
+    async fn try_to_book(&self, errand: &Errand<Task>) -> Result<Booking<()>, BookError> {
         let (order, entries) = match &errand.task {
             Task::Sale(id) => {
                 let order = self.order(*id).await?;
@@ -205,16 +247,18 @@ impl Bookkeeper {
             Task::Refund(id, amount) => {
                 let order = self.order(id.returns.order_id).await?;
                 let seller = id.returns.seller_id;
-                let entry = self.taken_back(seller, id.returns.order_id, *amount).await?;
+                let entry = taken_back(&self.sold(seller, id.returns.order_id).await?, *amount);
                 (order, vec![(seller, EntryKind::Refund, vec![], entry)])
             }
-            Task::Chargeback { order: id, amount, kind, .. } => {
-                let order = self.order(*id).await?;
-                let mut entries = Vec::new();
-                for (seller, share) in ledger::shares(*amount, &ledger::by_seller(&order.placed)) {
-                    entries.push((seller, *kind, vec![], self.disputed(seller, *id, share, *kind).await?));
+            Task::Chargeback { order: id, dispute, amount, kind } => {
+                // How it stands by now, wherever it was completed.
+                let order = self.market.aggregates.orders.read(*id, Option::clone).await?.value;
+                let order = order.ok_or(BookError::NoOrder(*id))?;
+                match self.disputed(*id, &order, opened(*id, dispute), *amount, *kind).await? {
+                    Booking::Booked(entries) => (order, entries),
+                    Booking::Waits => return Ok(Booking::Waits),
+                    Booking::Never => return Ok(Booking::Never),
                 }
-                (order, entries)
             }
         };
         let (parts, entry_id, order_id) = (entries.len() as u32, errand.task.key(), errand.task.order());
@@ -236,7 +280,7 @@ impl Bookkeeper {
         for posted in join_all(posted).await {
             posted?;
         }
-        Ok(())
+        Ok(Booking::Booked(()))
     }
 
     async fn order(&self, id: OrderId) -> Result<Order, BookError> {
@@ -287,37 +331,47 @@ impl Bookkeeper {
         Ok(rates.filter(|rate| rate.basis_points > 0).collect())
     }
 
-    /// The price back to the buyer, and its commission back to the seller.
-    async fn taken_back(
-        &self,
-        seller: AccountId,
-        order: OrderId,
-        amount: Money,
-    ) -> Result<Vec<Posting>, BookError> {
-        use LedgerAccount::{Clearing, Commission, SellerPayable};
-        let back = self.sold(seller, order).await?.commission_of(amount.amount);
-        let back = Money { amount: back, ..amount };
-        Ok([moved(amount, SellerPayable, Clearing), moved(back, Commission, SellerPayable)].concat())
-    }
-
+    /// What is opened is shared by what each seller still has of the sale, and what is closed as it was opened.
     async fn disputed(
         &self,
-        seller: AccountId,
-        order: OrderId,
-        share: Money,
+        id: OrderId,
+        order: &Order,
+        opened: Uuid,
+        amount: Money,
         kind: EntryKind,
-    ) -> Result<Vec<Posting>, BookError> {
-        use LedgerAccount::{Chargebacks, SellerPayable};
-        Ok(match kind {
-            EntryKind::Chargeback => moved(share, SellerPayable, Chargebacks),
-            EntryKind::ChargebackLost => {
-                let held = moved(share, Chargebacks, SellerPayable);
-                [held, self.taken_back(seller, order, share).await?].concat()
+    ) -> Result<Booking<Vec<Entry>>, BookError> {
+        let unbooked = match order.status {
+            OrderStatus::Completed => Booking::Waits,
+            OrderStatus::Cancelled if kind == EntryKind::Chargeback => return Ok(Booking::Never),
+            OrderStatus::Cancelled => Booking::Never,
+            _ => return Ok(Booking::Waits),
+        };
+        let mut sold = BTreeMap::new();
+        for seller in ledger::by_seller(&order.placed).into_keys() {
+            sold.insert(seller, self.sold(seller, id).await?);
+        }
+        // Before a crash it may have come to some of the sellers.
+        let share = |(seller, sold): (&AccountId, &Sold)| {
+            sold.disputes.get(&opened).map(|share| (*seller, Money { amount: *share, ..amount }))
+        };
+        let mut shares: BTreeMap<_, _> = sold.iter().filter_map(share).collect();
+        if shares.len() < sold.len() {
+            if kind != EntryKind::Chargeback || sold.values().any(|sold| !sold.is_booked) {
+                return Ok(unbooked);
             }
-            EntryKind::ChargebackWon | EntryKind::Sale | EntryKind::Refund => {
-                moved(share, Chargebacks, SellerPayable)
+            let mut left = ledger::by_seller(&order.placed);
+            left.retain(|seller, _| !shares.contains_key(seller));
+            if left.keys().any(|seller| sold[seller].left() > 0) {
+                left = left.into_keys().map(|seller| (seller, sold[&seller].left())).collect();
             }
-        })
+            let rest = shares.values().fold(amount.amount, |rest, share| rest - share.amount);
+            shares.extend(ledger::shares(Money { amount: rest, ..amount }, &left));
+        }
+        let entry = |(seller, sold): (AccountId, Sold)| {
+            let share = shares.get(&seller).copied().unwrap_or(Money { amount: 0, ..amount });
+            (seller, kind, vec![], disputed(&sold, share, kind))
+        };
+        Ok(Booking::Booked(sold.into_iter().map(entry).collect()))
     }
 
     /// Looked up in the ledger, newest first: what is returned was mostly sold not long ago.
@@ -344,6 +398,7 @@ impl Bookkeeper {
             };
             match entry.kind {
                 EntryKind::Sale => {
+                    sold.is_booked = true;
                     sold.gross = -sum(LedgerAccount::Clearing);
                     sold.commission = sum(LedgerAccount::Commission);
                     break;
@@ -352,10 +407,31 @@ impl Bookkeeper {
                     sold.taken_back += sum(LedgerAccount::Clearing);
                     sold.commission_back -= sum(LedgerAccount::Commission);
                 }
-                EntryKind::Chargeback | EntryKind::ChargebackWon => {}
+                EntryKind::Chargeback => {
+                    sold.disputes.insert(entry.entry_id, sum(LedgerAccount::Chargebacks));
+                }
+                EntryKind::ChargebackWon => {}
             }
+            sold.held += sum(LedgerAccount::Chargebacks);
         }
         Ok(sold)
+    }
+}
+
+/// The price back to the buyer, and its commission back to the seller.
+fn taken_back(sold: &Sold, amount: Money) -> Vec<Posting> {
+    use LedgerAccount::{Clearing, Commission, SellerPayable};
+    let back = Money { amount: sold.commission_of(amount.amount), ..amount };
+    [moved(amount, SellerPayable, Clearing), moved(back, Commission, SellerPayable)].concat()
+}
+
+fn disputed(sold: &Sold, share: Money, kind: EntryKind) -> Vec<Posting> {
+    use LedgerAccount::{Chargebacks, SellerPayable};
+    let back = moved(share, Chargebacks, SellerPayable);
+    match kind {
+        EntryKind::Chargeback => moved(share, SellerPayable, Chargebacks),
+        EntryKind::ChargebackLost => [back, taken_back(sold, share)].concat(),
+        EntryKind::ChargebackWon | EntryKind::Sale | EntryKind::Refund => back,
     }
 }
 
