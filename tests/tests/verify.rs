@@ -25,11 +25,19 @@ async fn what_adds_up_is_said_to_and_each_damage_is_named() {
     let declined = buyer.buys(&[(&pot, 1)], card("4000000000000002"), "GB").await;
     let ends = [&completed, &refunded, &declined].map(|order| order["status"].as_str().unwrap().to_owned());
     assert_eq!(ends, ["completed", "cancelled", "cancelled"]);
+    let admin = server.staff("ada", "admin").await;
+    let spring = json!({"code": "SPRING", "kind": "percentage", "basisPoints": 1000});
+    let spring = admin.post("/v1/admin/promotions", spring).await.expect(201);
+    let one = json!({"lines": [{"sku": "MUG", "quantity": 1}], "reason": "too small"});
+    let returns = format!("/v1/orders/{}/returns", completed["orderId"].as_str().unwrap());
+    let returned = buyer.post(&returns, one).await.expect(201)["returns"][0]["returnId"].clone();
+    let returned = returned.as_str().unwrap();
+    seller.post(&format!("/v1/returns/{returned}/decline"), json!({"reason": "worn"})).await.expect(200);
 
     // Beside the server, without it, and from the log alone.
     let (status, beside) = verify(&server).await;
     assert_eq!((status, &beside["findings"]), (Some(0), &json!([])));
-    assert_eq!(beside["views"].as_array().unwrap().len(), 6);
+    assert_eq!(beside["views"].as_array().unwrap().len(), 9);
     assert_eq!(
         (&beside["completed"], &beside["cancelled"], &beside["bankCharges"]),
         (&json!(1), &json!(2), &json!(3))
@@ -42,6 +50,8 @@ async fn what_adds_up_is_said_to_and_each_damage_is_named() {
     assert!(told.contains("everything adds up") && !told.contains("view"), "{told}");
 
     // Views that others have written to.
+    let nobody = Uuid::from_u128(0xBAD);
+    let spring = spring["promotionId"].as_str().unwrap();
     let [completed, refunded, declined] =
         [completed, refunded, declined].map(|order| order["orderId"].as_str().unwrap().to_owned());
     let pool = server.pool().await;
@@ -56,6 +66,9 @@ async fn what_adds_up_is_said_to_and_each_damage_is_named() {
         format!("UPDATE views.seller_order_states SET status = 'completed' WHERE order_id = '{declined}'"),
         format!("DELETE FROM views.order_shipments WHERE order_id = '{refunded}'"),
         "DELETE FROM views.items WHERE sku = 'MUG'".to_owned(),
+        format!("INSERT INTO views.ledger_balances VALUES ('{nobody}', 'USD', 'commission', 7)"),
+        format!("UPDATE views.promotions SET redeemed = 3 WHERE promotion_id = '{spring}'"),
+        format!("DELETE FROM views.returns WHERE return_id = '{returned}'"),
     ] {
         sqlx::query(AssertSqlSafe(damage)).execute(&pool).await.unwrap();
     }
@@ -63,7 +76,6 @@ async fn what_adds_up_is_said_to_and_each_damage_is_named() {
     let key = Uuid::new_v5(&completed.parse().unwrap(), b"payment/charge");
     server.bank().execute("DELETE FROM charges WHERE key = ?1", [key.as_bytes().as_slice()]).unwrap();
     // Events by hand: more is reserved than there is, for nobody, and somebody is charged for nothing.
-    let nobody = Uuid::from_u128(0xBAD);
     let event = |n: u128, event_type: &str, data: Value| NewEvent {
         id: Uuid::from_u128(n),
         event_type: event_type.into(),
@@ -105,6 +117,10 @@ async fn what_adds_up_is_said_to_and_each_damage_is_named() {
         "view orders: expected \"refused\", found nothing",
     );
     has("-", "view catalogue: expected 2 rows, found 1");
+    has(&format!("ledger-{nobody}"), "view ledger: expected nothing, found 7");
+    has(&format!("promotion-{spring}"), "view promotions: expected (0, 0), found (0, 3)");
+    let of_seller = returned.trim_end_matches("-1");
+    has(&format!("return-{of_seller}"), "view returns: expected \"declined\", found nothing");
     has(&format!("payment-{completed}"), "expected the bank to have charged 4797");
     // For people: one line each, with the position.
     let lines = server.command(&["verify"]).output().await.unwrap();

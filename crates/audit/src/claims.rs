@@ -30,6 +30,13 @@ pub(crate) struct Purse {
 }
 
 impl Coupons {
+    /// Held by orders under way, and redeemed; `None` of one that was never created.
+    pub(crate) fn uses(&self) -> Option<(u64, u64)> {
+        self.terms.as_ref()?;
+        let held = self.open.len() as u64;
+        Some((held, self.used.saturating_sub(held)))
+    }
+
     fn take(&mut self, event: &PromotionEvent) -> Result<(), String> {
         match event {
             PromotionEvent::PromotionCreated(event) => self.terms = Some(event.clone()),

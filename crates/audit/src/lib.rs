@@ -23,11 +23,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use souk_domain::{
     AccountId, CartId, CreditId, DomainEvent, OrderId, PromotionId, ReturnId, ReturnsId, SkuId,
-    account::AccountEvent, item::ItemEvent,
+    account::AccountEvent, item::ItemEvent, returns::ReturnStatus,
 };
 use souk_event_log::{Position, Recorded};
 
 use claims::{Coupons, Purse};
+use ledgers::Books;
 use returns::Accepted;
 
 pub use self::{
@@ -88,6 +89,8 @@ pub struct Audit {
     purses: HashMap<CreditId, Purse>,
     /// Accepted and not completed.
     returns: HashMap<ReturnId, Accepted>,
+    return_states: HashMap<ReturnId, ReturnStatus>,
+    books: Books,
     sellers: Sellers,
     last: Option<(Position, DateTime<Utc>)>,
 }
@@ -132,7 +135,7 @@ impl Audit {
             "promotion" => self.read(event, |audit, id, told| audit.promotion(at, id, &told)),
             "credit" => self.read(event, |audit, id, told| audit.credit(at, id, &told)),
             "return" => self.read(event, |audit, _: ReturnsId, told| audit.return_event(at, &told)),
-            "ledger" => self.read(event, |audit, _: AccountId, told| audit.ledger(at, &told)),
+            "ledger" => self.read(event, |audit, seller, told| audit.ledger(at, seller, &told)),
             "account" => self.read(event, |audit, _: AccountId, told| {
                 audit.accounts += u64::from(matches!(told, AccountEvent::AccountRegistered(_)));
             }),
@@ -205,6 +208,16 @@ impl Audit {
         order.shipments.iter().map(|(seller, status)| (self.sellers.of(*seller), *status))
     }
 
+    /// Every return with how it stands.
+    pub fn returns(&self) -> &HashMap<ReturnId, ReturnStatus> {
+        &self.return_states
+    }
+
+    /// Every promotion with how often its code is claimed by orders under way, and how often it was redeemed.
+    pub fn promotions(&self) -> impl Iterator<Item = (PromotionId, (u64, u64))> + '_ {
+        self.coupons.iter().filter_map(|(id, coupons)| Some((*id, coupons.uses()?)))
+    }
+
     /// Checkouts that wait for an operator, oldest first.
     pub fn parked<'a>(&'a self) -> Vec<(OrderId, &'a Parked)> {
         let of = |(id, order): (&OrderId, &'a Order)| Some((*id, order.live.as_ref()?.parked.as_ref()?));
@@ -216,6 +229,7 @@ impl Audit {
     /// The end of the log: what should have ended by now, and sums.
     pub fn finish(&mut self) -> Summary {
         self.claims_left();
+        self.unbooked();
         let now = self.time().unwrap_or_default();
         let mut summary = Summary { skus: self.skus.len() as u64, ..Summary::default() };
         for (id, order) in &self.orders {

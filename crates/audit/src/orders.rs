@@ -159,6 +159,9 @@ impl Audit {
             self.place(at, id, placed);
         }
         if let (Some(live), Some(order)) = (live, self.orders.get(&id)) {
+            if order.is_completed() {
+                self.books.expect(id, at.time, order.sellers);
+            }
             let problems = if order.is_completed() {
                 self.of_completed(order, &live)
             } else {

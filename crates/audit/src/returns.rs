@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use souk_domain::{
     Money, ReturnId, SkuId,
-    returns::{Disposition, ReturnCompleted, ReturnEvent},
+    returns::{Disposition, ReturnCompleted, ReturnEvent, ReturnStatus},
 };
 
 use crate::{At, Audit};
@@ -34,12 +34,23 @@ impl Accepted {
 impl Audit {
     /// Less goes back than was agreed on only because the buyer's bank has taken the rest.
     fn is_short_of(&self, event: &ReturnCompleted, agreed: Money) -> bool {
-        let disputed = self.orders.get(&event.return_id.returns.order_id).map_or(0, |order| order.money.disputed);
+        let disputed =
+            self.orders.get(&event.return_id.returns.order_id).map_or(0, |order| order.money.disputed);
         let missing = agreed.amount.saturating_sub(event.refunded.amount);
         agreed.currency == event.refunded.currency && (0..=disputed).contains(&missing)
     }
 
     pub(crate) fn return_event(&mut self, at: At<'_>, event: &ReturnEvent) {
+        let status = match event {
+            ReturnEvent::ReturnRequested(_) => ReturnStatus::Requested,
+            ReturnEvent::ReturnAccepted(_)
+            | ReturnEvent::ReturnResumed(_)
+            | ReturnEvent::ReturnSettled(_) => ReturnStatus::Accepted,
+            ReturnEvent::ReturnDeclined(_) => ReturnStatus::Declined,
+            ReturnEvent::ReturnParked(_) => ReturnStatus::Parked,
+            ReturnEvent::ReturnCompleted(_) => ReturnStatus::Completed,
+        };
+        self.return_states.insert(event.return_id(), status);
         let checked = match event {
             ReturnEvent::ReturnAccepted(event) => {
                 let mut restock = BTreeMap::<SkuId, u32>::new();

@@ -1,11 +1,15 @@
 //! The views, as they were in one moment, against what the log comes to at the position of each.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    str::FromStr,
+    time::Duration,
+};
 
 use anyhow::bail;
 use futures::TryStreamExt;
 use souk_audit::{Audit, Findings};
-use souk_domain::{AccountId, OrderId, SkuId};
+use souk_domain::{AccountId, Currency, OrderId, PromotionId, ReturnId, SkuId};
 use souk_event_log::Position;
 use souk_projections::query::name_of;
 use sqlx::{PgPool, Postgres, Row, Transaction, postgres::PgRow};
@@ -18,7 +22,17 @@ use crate::progress::Progress;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What is compared, by the view's name.
-const VIEWS: [&str; 6] = ["accounts", "catalogue", "checkouts", "orders", "seller_orders", "stock"];
+const VIEWS: [&str; 9] = [
+    "accounts",
+    "catalogue",
+    "checkouts",
+    "ledger",
+    "orders",
+    "promotions",
+    "returns",
+    "seller_orders",
+    "stock",
+];
 
 /// All views in one moment.
 pub(super) struct Snapshot {
@@ -94,7 +108,10 @@ impl Snapshot {
             }
             "catalogue" => count(database, "SELECT count(*) FROM views.items", audit.items, told).await?,
             "checkouts" => checkouts(database, audit, told).await?,
+            "ledger" => ledger(database, audit, told).await?,
             "orders" => orders(database, audit, told).await?,
+            "promotions" => promotions(database, audit, told).await?,
+            "returns" => returns(database, audit, told).await?,
             "seller_orders" => seller_orders(database, audit, told).await?,
             "stock" => stock(database, audit, told).await?,
             other => bail!("nothing is known of how to compare the view {other}"),
@@ -312,4 +329,63 @@ async fn checkouts(
     let all = audit.orders().map(|(id, _)| id);
     let query = "SELECT order_id, parked FROM views.checkouts";
     each(database, query, read, (|id: &OrderId| format!("checkout-{id}"), expected), all, told).await
+}
+
+async fn returns(
+    database: &mut Transaction<'static, Postgres>,
+    audit: &Audit,
+    told: &mut Told<'_>,
+) -> anyhow::Result<()> {
+    let read = |row: &PgRow| Ok((parsed::<ReturnId>(row, "return_id")?, text(row, "status")?));
+    let expected = |id: &ReturnId| audit.returns().get(id).map(name_of);
+    let all = audit.returns().keys().copied();
+    let query = "SELECT return_id, status FROM views.returns";
+    each(database, query, read, (|id: &ReturnId| format!("return-{}", id.returns), expected), all, told).await
+}
+
+async fn ledger(
+    database: &mut Transaction<'static, Postgres>,
+    audit: &Audit,
+    told: &mut Told<'_>,
+) -> anyhow::Result<()> {
+    type Key = (AccountId, Currency, String);
+    let balances: HashMap<Key, i64> = audit
+        .balances()
+        .iter()
+        .map(|((seller, currency, account), amount)| ((*seller, *currency, name_of(account)), *amount))
+        .collect();
+    let read = |row: &PgRow| {
+        let seller = AccountId(row.try_get("seller_id")?);
+        Ok(((seller, parsed(row, "currency")?, text(row, "account")?), row.try_get::<i64, _>("amount")?))
+    };
+    let expected = |key: &Key| balances.get(key).copied();
+    let all = balances.iter().filter(|(_, amount)| **amount != 0).map(|(key, _)| key.clone());
+    let stream = |(seller, ..): &Key| format!("ledger-{seller}");
+    let query = "SELECT seller_id, currency, account, amount FROM views.ledger_balances";
+    each(database, query, read, (stream, expected), all, told).await
+}
+
+async fn promotions(
+    database: &mut Transaction<'static, Postgres>,
+    audit: &Audit,
+    told: &mut Told<'_>,
+) -> anyhow::Result<()> {
+    let uses: HashMap<PromotionId, (u64, u64)> = audit.promotions().collect();
+    let read = |row: &PgRow| {
+        let count = |column| row.try_get::<i64, _>(column).map(|count| count as u64);
+        Ok((PromotionId(row.try_get("promotion_id")?), (count("claimed")?, count("redeemed")?)))
+    };
+    let expected = |id: &PromotionId| uses.get(id).copied();
+    let query = "SELECT promotion_id, claimed, redeemed FROM views.promotions";
+    let stream = |id: &PromotionId| format!("promotion-{id}");
+    each(database, query, read, (stream, expected), uses.keys().copied(), told).await
+}
+
+fn parsed<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+    row: &PgRow,
+    column: &str,
+) -> Result<T, sqlx::Error> {
+    let text: &str = row.try_get(column)?;
+    text.parse()
+        .map_err(|error| sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(error) })
 }
