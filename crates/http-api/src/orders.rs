@@ -23,7 +23,7 @@ use souk_domain::{
 use souk_gateways::BuyerAction;
 use souk_projections::{
     Page, ParcelView, ShipmentView,
-    orders::{self as view, OrderFilter, OrderView, PaymentStatus},
+    orders::{self as view, OrderFilter, OrderView, PaymentStatus, TimelineEntry},
     returns as returns_view,
     seller_orders::{self, SellerOrderFilter, SellerOrderView},
 };
@@ -104,10 +104,14 @@ pub(crate) struct OrderLineBody {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = TimelineEntry)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct TimelineBody {
     #[schema(value_type = String)]
     status: OrderStatus,
     at: DateTime<Utc>,
+    /// Where it was cancelled for lack of these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    short_lines: Vec<ShortLineBody>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -297,13 +301,17 @@ impl OrderBody {
     /// The whole order, as its buyer sees it.
     pub(crate) fn whole(order: OrderView) -> Self {
         let payment = order.payment;
-        let timeline =
-            order.timeline.into_iter().map(|entry| TimelineBody { status: entry.status, at: entry.at });
+        let lacked = || ShortLineBody::of(&order.short_lines, &order.lines);
+        let entry = |TimelineEntry { status, at }: &TimelineEntry| {
+            let short_lines = if *status == OrderStatus::Cancelled { lacked() } else { vec![] };
+            TimelineBody { status: *status, at: *at, short_lines }
+        };
+        let timeline = order.timeline.iter().map(entry).collect();
         Self {
             order_id: order.order_id.0,
             status: order.status,
             reason: order.reason,
-            short_lines: ShortLineBody::of(&order.short_lines, &order.lines),
+            short_lines: lacked(),
             placed_at: order.placed_at,
             total: order.total.into(),
             charges: Some(ChargesBody::of(order.charges, order.total)),
@@ -313,7 +321,7 @@ impl OrderBody {
                 .map(|shipment| ShipmentBody::new(shipment, &order.lines))
                 .collect(),
             lines: order.lines.iter().map(OrderLineBody::from).collect(),
-            timeline: Some(timeline.collect()),
+            timeline: Some(timeline),
             payment: Some(PaymentBody {
                 payment_type: payment.payment_type,
                 brand: payment.brand,

@@ -255,8 +255,12 @@ pub async fn entries(
     size: u32,
 ) -> Result<Page<EntryView>, QueryError> {
     // The place in the ledger stands for the time.
-    let (at, _) = query::after(cursor)?;
-    let before = cursor.map_or(i64::MAX, |_| at.timestamp_micros());
+    let (at, id) = query::after(cursor)?;
+    let before = match cursor {
+        None => i64::MAX,
+        Some(_) if id.is_nil() => at.timestamp_micros(),
+        Some(_) => return Err(QueryError::Cursor),
+    };
     let rows = sqlx::query(
         "SELECT * FROM views.ledger_entries WHERE seller_id = $1 AND revision < $2 ORDER BY revision DESC LIMIT $3",
     )

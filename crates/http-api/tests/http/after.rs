@@ -1,6 +1,6 @@
 //! After checkout over HTTP: parcels, a return, the seller's ledger and a payout; and what is nobody else's business.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use souk_domain::account::Role;
 
 use crate::support::{Answer, Member, Shop};
@@ -138,6 +138,23 @@ async fn a_sale_is_sent_in_parcels_returned_in_part_and_paid_out() {
         .await
         .expect(200);
     assert_eq!(list.body["payouts"][0]["reference"], "TF1");
+
+    // A cursor is one list's own.
+    let another = shop.post("/v1/seller/payouts", payout(17)).by(&sam).send().await.expect(201);
+    let page = shop
+        .get("/v1/seller/payouts?size=1")
+        .by(&sam)
+        .with("souk-min-position", &another.position())
+        .send()
+        .await
+        .expect(200);
+    let ledger = |query: &str| shop.get(&format!("/v1/seller/ledger?{query}")).by(&sam).send();
+    let of_payouts = format!("cursor={}", page.text("nextCursor"));
+    assert_eq!(ledger(&of_payouts).await.problem(400, "malformed").fields(), ["cursor"]);
+    let first = ledger("size=1").await.expect(200);
+    let second = ledger(&format!("size=1&cursor={}", first.text("nextCursor"))).await.expect(200);
+    let number = |page: &Value| page["entries"][0]["number"].as_u64().unwrap();
+    assert_eq!(number(&second.body) + 1, number(&first.body));
 
     // Only what is parked is settled by hand, by an admin who says why.
     let settle = format!("/v1/admin/returns/{id}/settle");

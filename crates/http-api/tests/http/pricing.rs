@@ -99,6 +99,7 @@ async fn a_short_line_is_named_with_what_is_left() {
     for address in [path.clone(), format!("{path}?at={}", ended.position())] {
         let shown = shop.get(&address).by(&ann).send().await.expect(200);
         assert_eq!(shown.body["shortLines"], short, "{address}");
+        assert_eq!(shown.body["timeline"][1]["shortLines"], short, "{address}");
     }
 }
 
