@@ -11,8 +11,10 @@ use souk_domain::{
     order::Order,
     payment::{PaymentCommand, PaymentState},
     pricing::CreditUse,
-    returns::{Disposition, ReturnAccepted, ReturnCommand, ReturnEvent, ReturnStatus, ReturnsState},
-    shipment::ShipmentEvent,
+    returns::{
+        Disposition, ReturnAccepted, ReturnCommand, ReturnError, ReturnEvent, ReturnStatus, ReturnsState,
+    },
+    shipment::{ShipmentCommand, ShipmentError, ShipmentEvent},
 };
 use souk_event_log::{Filter, Recorded};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -66,6 +68,9 @@ impl From<ReadFailure> for Failure {
 impl From<ReturnFlowError> for Failure {
     fn from(error: ReturnFlowError) -> Self {
         match error {
+            ReturnFlowError::Return(ExecuteError::Refused(error @ ReturnError::Undecided)) => {
+                Self::Later(error.to_string())
+            }
             ReturnFlowError::Return(error) => error.into(),
             ReturnFlowError::Order(error) => error.into(),
             ReturnFlowError::Shipment(error) => error.into(),
@@ -107,7 +112,9 @@ impl Duty for ReturnProcess {
             else {
                 return Ok(None);
             };
-            return Ok(Some(News::Asks(event.request_id, Task::GiveBack(shipment, event.request_id))));
+            // What a return took back is with that return.
+            let asks = || News::Asks(event.request_id, Task::GiveBack(shipment, event.request_id));
+            return Ok(event.return_id.is_none().then(asks));
         }
         Ok(Some(match ReturnEvent::from_json(name, version, &recorded.data)? {
             ReturnEvent::ReturnRequested(event) => News::Answers(event.request_id, 1),
@@ -183,12 +190,34 @@ impl ReturnProcess {
         let returns = &self.market.aggregates.returns;
         // As it is by now, for another process may have accepted it: what is passed over here nobody asks for again.
         let Some(accepted) = returns.read(id.returns, accepted).await?.value else { return Ok(()) };
+        self.take_back(id, errand).await?;
         self.put_back(&accepted, errand).await?;
         let number = id.number;
         let refunded = self.refund(id, accepted.refund, errand).await?;
         let context = context(id.refund_key(), "complete", errand);
         returns.execute(id.returns, ReturnCommand::Complete { number, refunded }, &context).await?;
         Ok(())
+    }
+
+    /// What was never sent is not to be sent any more.
+    async fn take_back(&self, return_id: ReturnId, errand: &Errand<Task>) -> Result<(), Failure> {
+        let (order_id, seller_id) = (return_id.returns.order_id, return_id.returns.seller_id);
+        let shipment = ShipmentId { order_id, seller_id };
+        let returns = &self.market.aggregates.returns;
+        let taken_back = returns.read(return_id.returns, ReturnsState::taken_back).await?.value;
+        let shipments = &self.market.aggregates.shipments;
+        let lines = shipments.read(shipment, |state| state.unsent(&taken_back)).await?.value;
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let context = context(return_id.refund_key(), "takeBack", errand);
+        match shipments.execute(shipment, ShipmentCommand::TakeBack { return_id, lines }, &context).await {
+            // Some were sent in this moment.
+            Err(ExecuteError::Refused(error @ ShipmentError::TooMany { .. })) => {
+                Err(Failure::Later(error.to_string()))
+            }
+            done => Ok(done.map(drop)?),
+        }
     }
 
     async fn put_back(&self, accepted: &ReturnAccepted, errand: &Errand<Task>) -> Result<(), Failure> {
@@ -263,7 +292,7 @@ impl ReturnProcess {
         id: ReturnId,
         reason: String,
         errand: &Errand<Task>,
-    ) -> Result<(), ExecuteError<souk_domain::returns::ReturnError>> {
+    ) -> Result<(), ExecuteError<ReturnError>> {
         // Parked once for each time that it was accepted or resumed.
         let context = context(id.refund_key(), &format!("park/{}", errand.cause), errand);
         let command = ReturnCommand::Park { number: id.number, reason };

@@ -4,7 +4,7 @@
 use souk_domain::{
     ShipmentId, Sku, SkuId,
     order::OrderStatus,
-    returns::{Return, ReturnsState},
+    returns::{Return, ReturnError, ReturnsState},
     shipment::{ParcelLine, ShipmentCommand, ShipmentError, ShipmentState, ShipmentStatus},
 };
 
@@ -61,7 +61,7 @@ pub async fn deliver(
 }
 
 /// The seller gives up units that he has not sent (all that are left, if none are named): they become a return that is
-/// accepted already. No return comes of units that the buyer has asked to return before.
+/// accepted already; but not those that the buyer has asked to return before.
 pub async fn give_up(
     market: &Market,
     context: &Context,
@@ -75,7 +75,7 @@ pub async fn give_up(
     let left = market.aggregates.shipments.read(shipment, ShipmentState::left).await?.value;
     let all = || left.iter().map(|(&sku_id, &quantity)| ParcelLine { sku_id, quantity }).collect();
     let meant: Vec<_> = lines.clone().unwrap_or_else(all);
-    // What the buyer has asked to return is settled there. (Should he ask in this very moment, that return has them.)
+    // What the buyer has asked to return is settled there.
     let bought = &order.placed.lines;
     let covered = |state: &ReturnsState| {
         let short = |line: &ParcelLine| {
@@ -90,8 +90,13 @@ pub async fn give_up(
     }
     let command = ShipmentCommand::GiveUp { request_id, lines, restock };
     let given_up = run(market, context, shipment, command).await?;
-    // If this fails, whoever follows the log does it.
-    let opened = returns::give_back(market, &context.step("giveBack"), shipment, request_id).await?;
+    // If this fails, whoever follows the log does it; also if the buyer asks in this very moment, and is declined.
+    let opened = match returns::give_back(market, &context.step("giveBack"), shipment, request_id).await {
+        Err(ReturnFlowError::Return(ExecuteError::Refused(ReturnError::Undecided))) => {
+            Acknowledged { value: None, position: None }
+        }
+        done => done?,
+    };
     let position = opened.position.max(given_up.position);
     Ok(Acknowledged { value: (given_up.value, opened.value), position })
 }

@@ -169,6 +169,19 @@ impl ReturnsState {
         self.returns.values().map(units).fold(0, u32::saturating_add)
     }
 
+    /// Units that sellers have taken back at the buyers' request, sent or not.
+    pub fn taken_back(&self) -> BTreeMap<SkuId, u32> {
+        let by_buyer = self.returns.values().filter(|one| one.requested.cause == ReturnCause::BuyerRequest);
+        let lines = by_buyer.filter_map(|one| one.accepted.as_ref()).flat_map(|accepted| &accepted.lines);
+        summed(lines.map(|line| (line.sku_id, line.quantity)))
+    }
+
+    /// Asked for by the buyer, and not decided yet.
+    fn undecided(&self, sku: SkuId) -> u32 {
+        let open = self.returns.values().filter(|one| one.status == ReturnStatus::Requested);
+        open.map(|one| one.units().get(&sku).copied().unwrap_or(0)).fold(0, u32::saturating_add)
+    }
+
     pub fn of_request(&self, request: Uuid) -> Option<&Return> {
         self.returns.values().find(|one| one.requested.request_id == request)
     }
@@ -182,7 +195,8 @@ pub enum ReturnCommand {
         bought: Vec<OrderLine>,
         reason: Option<Sealed>,
     },
-    /// By the seller, of what he will not send. Units that are under way back already are left to that return.
+    /// By the seller, of what he will not send. Units that are under way back already are left to that return; of those
+    /// that the buyer has only asked to return it is not known yet.
     GiveBack {
         ask: Ask,
         bought: Vec<OrderLine>,
@@ -235,6 +249,8 @@ pub enum ReturnError {
     TooMuch { most: Money },
     #[error("the return was decided otherwise")]
     Decided,
+    #[error("the buyer has asked to return these, and that is not decided")]
+    Undecided,
 }
 
 /// What the buyer paid for so many units.
@@ -323,7 +339,11 @@ impl Decider for Returns {
             ReturnCommand::GiveBack { ask, bought, disposition } => {
                 let mut units = summed(ask.lines.iter().copied());
                 for (sku_id, quantity) in &mut units {
-                    *quantity = (*quantity).min(left(state, bought, *sku_id)?.1);
+                    let left = left(state, bought, *sku_id)?.1;
+                    if *quantity > left && state.undecided(*sku_id) > 0 {
+                        return Err(ReturnError::Undecided);
+                    }
+                    *quantity = left.min(*quantity);
                 }
                 units.retain(|_, quantity| *quantity > 0);
                 if units.is_empty() {

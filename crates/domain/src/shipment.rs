@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    AccountId, Decider, OrderId, ShipmentId, SkuId, domain_events,
+    AccountId, Decider, OrderId, ReturnId, ShipmentId, SkuId, domain_events,
     order::{OrderLine, ShipTo},
 };
 
@@ -103,6 +103,9 @@ pub struct UnitsGivenUp {
     pub lines: Vec<ParcelLine>,
     /// Whether they are in the seller's hands, to be sold to somebody else.
     pub restock: bool,
+    /// The buyer's return that took them back before they were sent; none: they become a return by this.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub return_id: Option<ReturnId>,
     /// How the shipment stands then.
     pub status: ShipmentStatus,
 }
@@ -179,6 +182,25 @@ impl ShipmentState {
         left
     }
 
+    /// Of what the buyer has given back in all, what was never sent and might still be.
+    pub fn unsent(&self, given_back: &BTreeMap<SkuId, u32>) -> Vec<ParcelLine> {
+        let (left, mut sent, mut kept) = (self.left(), BTreeMap::new(), BTreeMap::new());
+        for line in self.parcels.iter().flat_map(|parcel| &parcel.lines) {
+            *sent.entry(line.sku_id).or_insert(0_u32) += line.quantity;
+        }
+        for given_up in self.given_up.iter().filter(|given_up| given_up.return_id.is_some()) {
+            for line in &given_up.lines {
+                *kept.entry(line.sku_id).or_insert(0_u32) += line.quantity;
+            }
+        }
+        let of = |units: &BTreeMap<SkuId, u32>, sku_id| units.get(sku_id).copied().unwrap_or(0);
+        let unsent = given_back.iter().map(|(sku_id, back)| {
+            let unsent = back.saturating_sub(of(&sent, sku_id)).saturating_sub(of(&kept, sku_id));
+            ParcelLine { sku_id: *sku_id, quantity: unsent.min(of(&left, sku_id)) }
+        });
+        unsent.filter(|line| line.quantity > 0).collect()
+    }
+
     fn under_way(&self) -> Vec<u32> {
         let parcels = self.parcels.iter().map(|parcel| parcel.parcel);
         parcels.filter(|parcel| !self.delivered.contains(parcel)).collect()
@@ -238,6 +260,11 @@ pub enum ShipmentCommand {
         request_id: Uuid,
         lines: Option<Vec<ParcelLine>>,
         restock: bool,
+    },
+    /// For a return that took them back before they were sent. What was sent meanwhile comes back as other goods do.
+    TakeBack {
+        return_id: ReturnId,
+        lines: Vec<ParcelLine>,
     },
 }
 
@@ -343,7 +370,19 @@ impl Decider for Shipment {
             (
                 Command::GiveUp { request_id, lines, restock },
                 Status::Ready | Status::PartlyDispatched | Status::Dispatched | Status::Delivered,
-            ) => give_up(state, *request_id, lines.as_deref(), *restock),
+            ) => {
+                let lines = state.pick(lines.as_deref())?;
+                Ok(vec![give_up(state, *request_id, lines, *restock, None).into()])
+            }
+            (Command::TakeBack { return_id, lines }, _) => {
+                let request_id = return_id.refund_key();
+                let known = state.given_up.iter().any(|given_up| given_up.request_id == request_id);
+                if known || lines.is_empty() {
+                    return Ok(vec![]);
+                }
+                let lines = state.pick(Some(lines))?;
+                Ok(vec![give_up(state, request_id, lines, false, Some(*return_id)).into()])
+            }
             (_, status) => Err(ShipmentError::OutOfOrder(status)),
         }
     }
@@ -419,10 +458,10 @@ fn deliver(state: &ShipmentState, parcel: Option<u32>) -> Result<Vec<ShipmentEve
 fn give_up(
     state: &ShipmentState,
     request_id: Uuid,
-    lines: Option<&[ParcelLine]>,
+    lines: Vec<ParcelLine>,
     restock: bool,
-) -> Result<Vec<ShipmentEvent>, ShipmentError> {
-    let lines = state.pick(lines)?;
+    return_id: Option<ReturnId>,
+) -> UnitsGivenUp {
     let status = standing(&without(state.left(), &lines), state.parcels.len(), state.under_way().len());
-    Ok(vec![UnitsGivenUp { request_id, lines, restock, status }.into()])
+    UnitsGivenUp { request_id, lines, restock, return_id, status }
 }

@@ -128,6 +128,10 @@ fn what_the_seller_gives_back_is_accepted_at_once_as_far_as_it_is_left() {
     };
     Given::<Returns>::events([by_buyer(1, 1, 1)])
         .when(give_back(2, 2))
+        .then_refused(ReturnError::Undecided)
+        .when(accept(1, None, None))
+        .then([accepted(1, 1, Disposition::Restock, 1599)])
+        .when(give_back(2, 2))
         .then([requested(2, 2, 1, ReturnCause::NotSent), accepted(2, 1, Disposition::WriteOff, 1599)])
         .when(give_back(2, 2))
         .then_nothing()

@@ -1,14 +1,15 @@
 //! Shipments: booked, dispatched, delivered; refused or cancelled before they leave.
 
 use souk_domain::{
-    DomainEvent,
+    Decider, DomainEvent,
     shipment::{
         ParcelLine, Shipment, ShipmentCancelled, ShipmentCommand, ShipmentDelivered, ShipmentDispatched,
-        ShipmentError, ShipmentEvent, ShipmentReady, ShipmentRefused, ShipmentStatus, UnitsGivenUp,
+        ShipmentError, ShipmentEvent, ShipmentReady, ShipmentRefused, ShipmentState, ShipmentStatus,
+        UnitsGivenUp,
     },
     testing::{
         Given,
-        examples::{shipment_requested, sku_id},
+        examples::{return_id, shipment_requested, sku_id},
     },
 };
 use uuid::Uuid;
@@ -137,7 +138,8 @@ fn give_up(request: u128, quantity: Option<u32>) -> ShipmentCommand {
 
 fn given_up(request: u128, quantity: u32, status: ShipmentStatus) -> ShipmentEvent {
     let lines = vec![ParcelLine { sku_id: sku_id("red"), quantity }];
-    UnitsGivenUp { request_id: Uuid::from_u128(request), lines, restock: false, status }.into()
+    let request_id = Uuid::from_u128(request);
+    UnitsGivenUp { request_id, lines, restock: false, return_id: None, status }.into()
 }
 
 #[test]
@@ -180,6 +182,33 @@ fn what_is_sent_is_not_given_up_and_what_is_given_up_is_not_sent() {
         .then([given_up(1, 2, ShipmentStatus::Cancelled)])
         .when(send(None, "A"))
         .then_refused(ShipmentError::OutOfOrder(ShipmentStatus::Cancelled));
+}
+
+#[test]
+fn what_a_return_took_back_unsent_is_not_sent() {
+    let lines = |quantity| vec![ParcelLine { sku_id: sku_id("red"), quantity }];
+    let taken = |state: &ShipmentState, quantity| state.unsent(&[(sku_id("red"), quantity)].into());
+    let id = return_id(1);
+    let state = [requested(), ready(), parcel(1, 1, "A", ShipmentStatus::PartlyDispatched)]
+        .iter()
+        .fold(ShipmentState::default(), Shipment::evolve);
+    assert_eq!((taken(&state, 1), taken(&state, 2), taken(&state, 9)), (vec![], lines(1), lines(1)));
+    let take_back = ShipmentCommand::TakeBack { return_id: id, lines: lines(1) };
+    let gone = UnitsGivenUp {
+        request_id: id.refund_key(),
+        lines: lines(1),
+        restock: false,
+        return_id: Some(id),
+        status: ShipmentStatus::Dispatched,
+    };
+    assert_eq!(taken(&Shipment::evolve(state, &gone.clone().into()), 2), vec![]);
+    Given::<Shipment>::events([requested(), ready(), parcel(1, 1, "A", ShipmentStatus::PartlyDispatched)])
+        .when(take_back.clone())
+        .then([gone.into()])
+        .when(take_back)
+        .then_nothing()
+        .when(send(Some(1), "B"))
+        .then_refused(ShipmentError::TooMany { sku_id: sku_id("red"), left: 0 });
 }
 
 #[test]

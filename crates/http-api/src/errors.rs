@@ -321,9 +321,7 @@ impl From<CreditError> for Problem {
             CreditError::NotFound => Self::not_found("credit"),
             CreditError::NotPositive | CreditError::TooMuch => Self::invalid("amount.amount", message),
             CreditError::Currency => Self::invalid("amount.currency", message),
-            CreditError::NotTheirs | CreditError::NotHeld(_) => {
-                Self::new(Kind::Conflict).detail(message)
-            }
+            CreditError::NotTheirs | CreditError::NotHeld(_) => Self::new(Kind::Conflict).detail(message),
         }
     }
 }
@@ -367,7 +365,7 @@ impl From<ReturnError> for Problem {
                 let most = serde_json::to_value(MoneyBody::from(most)).unwrap_or_default();
                 Self::new(Kind::Conflict).detail(message).with("most", most)
             }
-            ReturnError::Decided => Self::new(Kind::Conflict).detail(message),
+            ReturnError::Decided | ReturnError::Undecided => Self::new(Kind::Conflict).detail(message),
         }
     }
 }

@@ -286,6 +286,7 @@ pub fn shipment() -> Vec<ShipmentEvent> {
             request_id: Uuid::from_u128(9),
             lines: vec![ParcelLine { sku_id: sku_id("red"), quantity: 1 }],
             restock: false,
+            return_id: Some(return_id(1)),
             status: ShipmentStatus::Delivered,
         }
         .into(),
