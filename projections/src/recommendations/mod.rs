@@ -113,14 +113,16 @@ impl RecommendationsProjector {
     ) -> Result<Ended, Failure> {
         // A book that knows more than the log was learnt from one that is gone, and counts for nothing.
         let anew = rebuild || self.book.position() > log.head().await?;
+        // Before anything was learnt there is nothing to build beside.
+        let beside = anew && self.book.position().is_some();
         if anew {
             self.generation += u32::from(!self.building);
-            self.building = true;
+            self.building = beside;
             tracing::info!(name = Self::NAME, "learning everything anew");
         }
-        let mut draft = if anew { Some(self.book.draft()?) } else { None };
-        let mut seen = if anew { None } else { self.book.position() };
-        self.tell(progress, anew, seen);
+        let mut draft = if beside { Some(self.book.draft()?) } else { None };
+        let mut seen = if beside { None } else { self.book.position() };
+        self.tell(progress, beside, seen);
         let mut learner = Learner { log, under_way: UnderWay::default() };
         // Events of other types say nothing here, whatever program wrote them.
         let filter = Filter::event_types(["OrderPlaced", "OrderCompleted", "AccountForgotten"]);
@@ -173,7 +175,7 @@ impl RecommendationsProjector {
     }
 
     /// Makes known what there is.
-    fn tell(&self, progress: &Progress, anew: bool, seen: Option<Position>) {
+    fn tell(&self, progress: &Progress, beside: bool, seen: Option<Position>) {
         let status = |generation, served, position| ProjectorStatus {
             name: Self::NAME.to_owned(),
             version: 1,
@@ -186,7 +188,7 @@ impl RecommendationsProjector {
             lag_seconds: None,
             error: None,
         };
-        let statuses = if anew {
+        let statuses = if beside {
             let served = status(self.generation - 1, true, self.book.position());
             vec![served, status(self.generation, false, None)]
         } else {
