@@ -39,7 +39,7 @@ fn open(directory: &Path, world: &World) -> (Arc<SearchIndex>, Projections) {
     let index = SearchIndex::open(directory, Config::default()).unwrap();
     let search = SearchProjector::new(Arc::clone(&index));
     let log = Arc::clone(&world.log);
-    (index, Projections::start(log, world.database.options(), Vec::new(), Some(search)))
+    (index, Projections::start(log, world.database.options(), Vec::new(), Some(search), None))
 }
 
 async fn reached(projections: &Projections, position: u64) {

@@ -288,3 +288,32 @@ async fn an_analyst_looks_at_the_log_beside_the_server() {
     let appended: Value = serde_json::from_str(&server.run(&appended).await).unwrap();
     assert!(appended["manyStreams"]["events"].as_u64() > Some(10), "{appended}");
 }
+
+#[tokio::test]
+async fn what_is_bought_together_is_recommended_after_a_rebuild_and_a_crash_too() {
+    let mut server = Server::start().await;
+    let (seller, buyer) = (server.seller("sam").await, server.buyer("bea").await);
+    let (mug, pot, hat) =
+        (seller.lists("MUG", 10).await, seller.lists("POT", 10).await, seller.lists("HAT", 10).await);
+    let path = format!("/v1/items/{mug}/related");
+    server.until(&buyer, &path, |related| related["boughtTogether"] == json!([])).await;
+    buyer.buys(&[(&hat, 1)], card("4242424242424242"), "GB").await;
+    let other = server.buyer("ben").await;
+    let completed = Instant::now();
+    other.buys(&[(&mug, 1), (&pot, 1)], card("4242424242424242"), "GB").await;
+    let with_pot = |related: &Value| related["boughtTogether"][0]["itemId"] == json!(pot);
+    server.until(&buyer, &path, with_pot).await;
+    assert!(completed.elapsed() < Duration::from_secs(10));
+    let bought =
+        |page: &Value| page["items"][0]["reason"] == json!({"kind": "boughtTogether", "itemId": mug});
+    buyer.fills_cart(&[(&mug, 1)]).await;
+    server.until(&buyer, "/v1/recommendations", bought).await;
+
+    // Learnt again from the log it is the same, and so it is after a restart.
+    server.run(&["views", "rebuild", "recommendations"]).await;
+    assert!(with_pot(&buyer.get(&path).await.expect(200)));
+    server.kill().await;
+    server.resume().await;
+    let stranger = server.stranger();
+    server.until(&stranger, &path, with_pot).await;
+}

@@ -28,6 +28,7 @@ mod past;
 mod payments;
 pub mod problem;
 mod quote;
+mod recommendations;
 mod returns;
 mod search;
 mod seller;
@@ -44,7 +45,7 @@ use chrono::{DateTime, Utc};
 use souk_commands::{Market, checkout::ProcessManager};
 use souk_domain::{AccountId, account::Role};
 use souk_gateways::{sandbox::SandboxBank, stripe::Stripe};
-use souk_projections::Projections;
+use souk_projections::{Projections, recommendations::Recommender};
 use souk_search::SearchIndex;
 use souk_webhooks::Reach;
 use sqlx::PgPool;
@@ -89,6 +90,8 @@ pub struct Parts {
     pub projections: Projections,
     /// None where this process has no index: then there is no search here.
     pub search: Option<Arc<SearchIndex>>,
+    /// Where there is an index.
+    pub recommender: Option<Arc<Recommender>>,
     /// None where this process runs no checkouts.
     pub process: Option<Arc<ProcessManager>>,
     pub settings: Settings,
@@ -133,6 +136,7 @@ pub struct Api {
     pool: PgPool,
     projections: Projections,
     search: Option<Arc<SearchIndex>>,
+    recommender: Option<Arc<Recommender>>,
     process: Option<Arc<ProcessManager>>,
     settings: Settings,
     tokens: Tokens,
@@ -153,7 +157,8 @@ impl Api {
     /// Begins to follow the log, which needs a tokio runtime. When `stop` is cancelled, event streams end: connections
     /// can be drained.
     pub fn start(parts: Parts, stop: CancellationToken) -> Arc<Self> {
-        let Parts { market, pool, projections, search, process, settings, stripe, sandbox } = parts;
+        let Parts { market, pool, projections, search, recommender, process, settings, stripe, sandbox } =
+            parts;
         let (hub, revocations) = (Arc::<Hub>::default(), Arc::<Revocations>::default());
         let commands = TaskTracker::new();
         commands.spawn(hub::follow_orders(Arc::clone(&hub), Arc::clone(&market), stop.clone()));
@@ -164,6 +169,7 @@ impl Api {
             pool,
             projections,
             search,
+            recommender,
             process,
             attempts: Attempts::default(),
             revocations,

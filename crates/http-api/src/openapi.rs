@@ -16,7 +16,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     Api, accounts, admin, cart, checkout, consumers, credit, events, health, items, ledger, orders, payments,
-    quote, returns, search, seller, sessions, shipments, suggestions, tracking,
+    quote, recommendations, returns, search, seller, sessions, shipments, suggestions, tracking,
 };
 
 #[derive(OpenApi)]
@@ -62,6 +62,8 @@ fn described() -> (Router<Arc<Api>>, Document) {
         .routes(routes!(items::relist))
         .routes(routes!(items::change_stock))
         .routes(routes!(suggestions::suggest))
+        .routes(routes!(recommendations::related))
+        .routes(routes!(recommendations::home))
         .routes(routes!(cart::show, cart::set_line))
         .routes(routes!(checkout::check_out))
         .routes(routes!(quote::quote))

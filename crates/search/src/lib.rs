@@ -5,6 +5,7 @@
 //! - [`IndexWriter`] takes documents and commits them with a position.
 //! - [`Availability`] takes stock, which no document holds: a sale rewrites none.
 //! - [`SearchIndex::search`] answers a [`Query`] with [`Hits`], [`SearchIndex::suggest`] completes a prefix.
+//! - [`SearchIndex::similar`], [`SearchIndex::popular`] and [`SearchIndex::hits_of`] find items that nobody typed words for.
 //!
 //! The way of a query: `terms` (groups of alternatives) → `synonyms` and `expansion` (further ones) → `matching` and `filters` (which documents) → `collector` (one
 //! pass: facets, total, best candidates) → `ranking` (the best ones again) → `search` (the page), `highlight`.
@@ -25,6 +26,7 @@ mod query;
 mod ranking;
 mod schema;
 mod search;
+mod similar;
 mod statistics;
 mod suggest;
 mod synonyms;

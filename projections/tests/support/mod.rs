@@ -73,7 +73,7 @@ impl World {
     }
 
     pub(crate) fn start_with(&self, projectors: Vec<Arc<dyn Projector>>) -> Projections {
-        Projections::start(Arc::clone(&self.log), self.database.options(), projectors, None)
+        Projections::start(Arc::clone(&self.log), self.database.options(), projectors, None, None)
     }
 
     pub(crate) async fn append_raw(

@@ -82,6 +82,7 @@ async fn views_are_watched_and_built_again() {
             "ledger",
             "orders",
             "promotions",
+            "recommendations",
             "returns",
             "search",
             "seller_orders",

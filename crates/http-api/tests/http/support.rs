@@ -25,7 +25,12 @@ use souk_gateways::{
 };
 use souk_http_api::{Api, Parts, Settings, router};
 use souk_local_postgres::{TestDatabase, TestPostgres};
-use souk_projections::{Projections, read_models, search::SearchProjector};
+use souk_projections::{
+    Projections, read_models,
+    recommendations::{RecommendationsProjector, Recommender},
+    search::SearchProjector,
+};
+use souk_recommendations::Book;
 use souk_search::SearchIndex;
 use souk_vault::{MasterKey, Vault};
 use tempfile::TempDir;
@@ -89,7 +94,14 @@ impl Shop {
         let market = Arc::new(market.with_prices(prices));
         let index = SearchIndex::open(&folder.path().join("search"), souk_search::Config::default()).unwrap();
         let search = SearchProjector::new(Arc::clone(&index));
-        let projections = Projections::start(log, database.options(), read_models(), Some(search));
+        let book = Book::open(&folder.path().join("recommendations")).unwrap();
+        let projections = Projections::start(
+            log,
+            database.options(),
+            read_models(),
+            Some(search),
+            Some(RecommendationsProjector::new(Arc::clone(&book))),
+        );
         projections.ready(PATIENCE).await.unwrap();
         let checkout = CheckoutSettings { deadline: Duration::from_mins(15), attempts: 2, snapshot: None };
         let process = ProcessManager::new(Arc::clone(&market), checkout);
@@ -102,6 +114,7 @@ impl Shop {
             market: Arc::clone(&market),
             pool: pool.clone(),
             projections,
+            recommender: Some(Arc::new(Recommender::new(book, Arc::clone(&index)))),
             search: Some(index),
             process: Some(process),
             settings,
