@@ -34,7 +34,8 @@ impl Accepted {
 impl Audit {
     /// Less goes back than was agreed on only because the buyer's bank has taken the rest.
     fn is_short_of(&self, event: &ReturnCompleted, agreed: Money) -> bool {
-        let disputed = self.orders.get(&event.return_id.returns.order_id).map_or(0, |order| order.money.disputed);
+        let disputed =
+            self.orders.get(&event.return_id.returns.order_id).map_or(0, |order| order.money.disputed);
         let missing = agreed.amount.saturating_sub(event.refunded.amount);
         agreed.currency == event.refunded.currency && (0..=disputed).contains(&missing)
     }

@@ -321,9 +321,7 @@ impl From<CreditError> for Problem {
             CreditError::NotFound => Self::not_found("credit"),
             CreditError::NotPositive | CreditError::TooMuch => Self::invalid("amount.amount", message),
             CreditError::Currency => Self::invalid("amount.currency", message),
-            CreditError::NotTheirs | CreditError::NotHeld(_) => {
-                Self::new(Kind::Conflict).detail(message)
-            }
+            CreditError::NotTheirs | CreditError::NotHeld(_) => Self::new(Kind::Conflict).detail(message),
         }
     }
 }

@@ -11,4 +11,5 @@ mod orders;
 mod past;
 mod payments;
 mod pricing;
+mod searches;
 mod support;
