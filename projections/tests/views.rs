@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI32, Ordering},
+    atomic::{AtomicI64, Ordering},
 };
 
 use chrono::TimeDelta;
@@ -286,10 +286,9 @@ async fn promotions_are_listed_with_how_often_they_are_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn searches_are_counted_by_query_until_they_are_long_past() {
-    let months = AtomicI32::new(0);
-    // A day later with each append would do; two events are appended together.
+    let days = AtomicI64::new(0);
     let log = MemoryLog::new(Arc::new(move || {
-        start_of_time() + TimeDelta::days(i64::from(30 * (months.fetch_add(1, Ordering::Relaxed) / 2)))
+        start_of_time() + TimeDelta::days(days.fetch_add(25, Ordering::Relaxed))
     }));
     let world = World::on(Arc::new(log)).await;
     let projections = world.start();
@@ -300,7 +299,7 @@ async fn searches_are_counted_by_query_until_they_are_long_past() {
     let position = world.searched("blue pot", 0, &pot).await;
     let position = world.searched("red pot", 3, &pot).await.max(position);
     world.settle(&projections, position).await;
-    let today = start_of_time().date_naive() + TimeDelta::days(90);
+    let today = start_of_time().date_naive() + TimeDelta::days(100);
     let asked = async |without_results, days, cursor: Option<&str>, size| {
         let filter = QueryFilter { without_results, days };
         searches::queries(&world.pool, filter, today, cursor, size).await.unwrap()

@@ -84,6 +84,7 @@ async fn views_are_watched_and_built_again() {
             "promotions",
             "returns",
             "search",
+            "searches",
             "seller_orders",
             "stock"
         ]

@@ -1,11 +1,12 @@
 //! What is searched for: recorded beside the answer, shown to admins, and nobody's.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use serde_json::{Value, json};
+use souk_commands::clock::Clock;
 use souk_domain::account::Role;
-use souk_event_log::{EventStream, Filter, Message};
+use souk_event_log::{EventStream, Filter, MemoryLog, Message, memory::Fault};
 
 use crate::support::{Shop, item};
 
@@ -95,6 +96,25 @@ async fn a_search_and_a_click_are_recorded_and_reported() {
     shop.get("/v1/admin/searches").by(&sam).send().await.problem(403, "forbidden");
     let call = shop.get("/v1/admin/searches?days=91&withoutResults=maybe").by(&admin).send().await;
     assert_eq!(call.problem(400, "malformed").fields(), ["withoutResults", "days"]);
+}
+
+#[tokio::test]
+async fn a_log_that_takes_nothing_stops_no_search() {
+    let clock = Clock::system();
+    let log = MemoryLog::new(Arc::new(move || clock.now()));
+    let shop = Shop::over(Arc::new(log.clone())).await;
+    for _ in 0..2 {
+        log.inject_into("search", Fault::Unavailable);
+    }
+    let mut asked = Vec::new();
+    for _ in 0..50 {
+        asked.push(shop.get("/v1/items?term=lamp").send().await.expect(200).text("searchId"));
+    }
+    let mut events = recorded(&shop);
+    for id in asked {
+        assert_eq!(next(&mut events).await.1["searchId"], id, "each, in order, once");
+    }
+    assert_eq!(log.faults_left(), 0);
 }
 
 #[tokio::test]

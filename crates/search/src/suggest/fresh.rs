@@ -2,7 +2,7 @@
 //! building; a prefix is a range of a sorted dictionary. How a completion is written, with capitals and accents, is read
 //! from a document that has it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 use tantivy::postings::TermInfo;
@@ -23,16 +23,18 @@ const KINDS: [(SuggestionKind, Key); 3] = [
     (SuggestionKind::Title, Key::TitleSuggestion),
 ];
 
-/// The most common ones first.
+/// The most common ones first, but for those that are known.
 pub(super) fn beginning_with(
     searcher: &Searcher,
     fields: &Fields,
     prefix: &str,
+    known: &HashSet<String>,
     size: usize,
 ) -> Result<Vec<(SuggestionKind, Vec<Suggestion>)>, SearchError> {
     let mut all = Vec::with_capacity(KINDS.len());
     for (kind, key) in KINDS {
         let mut completions: Vec<Completion> = completions(searcher, fields, key, prefix)?;
+        completions.retain(|completion| !known.contains(&completion.key[1..]));
         completions.sort_unstable_by(|a, b| {
             b.items.cmp(&a.items).then_with(|| a.key.len().cmp(&b.key.len())).then_with(|| a.key.cmp(&b.key))
         });
@@ -46,7 +48,7 @@ pub(super) fn beginning_with(
             let document: TantivyDocument = searcher.doc(example)?;
             let names: Names = serde_json::from_slice(source(&document, fields))?;
             let Some(suggestion) = names.suggestion(kind, key, &completion.key) else { continue };
-            if found.iter().all(|known| known.text != suggestion.text) {
+            if found.iter().all(|other| other.text != suggestion.text) {
                 found.push(suggestion);
             }
         }

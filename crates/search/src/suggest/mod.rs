@@ -129,7 +129,9 @@ pub(crate) fn suggest(
     }
     let mut found = popular.beginning_with(&prefix, size);
     if found.iter().map(Vec::len).sum::<usize>() < size {
-        for (kind, rare) in fresh::beginning_with(searcher, fields, &prefix, size)? {
+        // What is known by its name need not be read again.
+        let known = found.iter().flatten().map(|name| squash(&name.text)).collect();
+        for (kind, rare) in fresh::beginning_with(searcher, fields, &prefix, &known, size)? {
             found[kind as usize].extend(rare);
         }
     }

@@ -3,7 +3,7 @@
 //! prefix, without looking at the others. With a Levenshtein automaton beside, the same way leads past typos.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::sync::LazyLock;
 
 use levenshtein_automata::{DFA, Distance, LevenshteinAutomatonBuilder, SINK_STATE};
@@ -15,6 +15,8 @@ use crate::query::SearchError;
 
 /// Steps of one completion at most, so that none takes long: a few hundred suffice without a typo.
 const STEPS: usize = 20_000;
+/// Names that end in the same words, at most, the one that consists of them first: a key is told apart by a number after it.
+const MOST_OF_A_KEY: u8 = 8;
 /// Letters beyond this are not looked at for typos.
 const LONGEST_MISSPELT: usize = 24;
 
@@ -114,17 +116,24 @@ enum Place {
 
 impl Names {
     fn new(by_rank: Vec<Suggestion>) -> Result<Self, SearchError> {
-        let mut keys: Vec<(String, u64)> = (0..)
-            .zip(&by_rank)
-            .flat_map(|(rank, name)| entrances(&name.text).map(move |entrance| (entrance, rank)))
-            .collect();
+        let mut wholes = HashSet::new();
+        let mut keys: Vec<(String, bool, u64)> = Vec::new();
+        for (rank, name) in (0..).zip(&by_rank) {
+            let mut entrances = entrances(&name.text);
+            // A name that many items have is one.
+            if let Some(whole) = entrances.next().filter(|whole| wholes.insert(whole.clone())) {
+                keys.push((whole, false, rank));
+                keys.extend(entrances.map(|rest| (rest, true, rank)));
+            }
+        }
+        drop(wholes);
         keys.sort_unstable();
-        // Of several names behind the same words the most popular one.
-        keys.dedup_by(|next, kept| next.0 == kept.0);
         let built = || {
             let mut map = MapBuilder::memory();
-            for (key, rank) in &keys {
-                map.insert(key, *rank)?;
+            for names in keys.chunk_by(|(one, ..), (other, ..)| one == other) {
+                for (number, (key, _, rank)) in (0..MOST_OF_A_KEY).zip(names) {
+                    map.insert([key.as_bytes(), &[0, number]].concat(), *rank)?;
+                }
             }
             Fst::new(map.into_inner()?)
         };
@@ -143,7 +152,7 @@ impl Names {
             }
             let Some(Reverse((rank, place))) = places.pop() else { break };
             let Place::Node(address, state) = place else {
-                // A name has as many keys as words it may begin at.
+                // A name has as many keys as words it may begin at; its rank comes in a row.
                 if found.last() != Some(&rank) {
                     found.push(rank);
                 }

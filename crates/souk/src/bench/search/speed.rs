@@ -127,8 +127,8 @@ pub(super) async fn run(items: usize, args: &SearchArgs) -> anyhow::Result<()> {
     let open_loop = open(&http, &right, args.rate, args.duration).await?;
     let misspelt = open(&http, &wrong, args.rate, args.duration).await?;
     // The last: the server has gathered by now what is popular.
-    let begun: Arc<[String]> = prefixes(&terms).map(|prefix| suggest_url(&target, &prefix)).collect();
-    let suggestions = open(&http, &begun, args.rate, args.duration).await?;
+    let typed: Arc<[String]> = prefixes(&terms).map(|prefix| suggest_url(&target, &prefix)).collect();
+    let suggestions = open(&http, &typed, args.rate, args.duration).await?;
     let memory = target.pid.and_then(proc::Usage::of).map(|usage| usage.anonymous_bytes);
 
     let report = Report {
