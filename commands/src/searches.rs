@@ -112,14 +112,15 @@ impl Writer {
     async fn gather(&mut self) -> Option<(StreamName, Vec<NewEvent>)> {
         let command_id = fresh_id();
         let now = self.market.clock.now();
-        let mut events = Vec::new();
+        let (mut events, mut vault_answers) = (Vec::new(), true);
         while events.len() < TOGETHER
             && let Ok(Noted { mut event, at, correlation_id, searcher }) = self.noted.try_recv()
         {
-            if let Some(account) = searcher {
-                // Without the vault, or of one who is forgotten, it is nobody's.
-                if let Ok(sealed) = self.market.vault.seal(account, account.0.as_bytes()).await {
-                    event.by(sealed.sealed);
+            // Without the vault, or of one who is forgotten, it is nobody's.
+            if let Some(account) = searcher.filter(|_| vault_answers) {
+                match self.market.vault.seal(account, account.0.as_bytes()).await {
+                    Ok(sealed) => event.by(sealed.sealed),
+                    Err(error) => vault_answers = !error.is_unavailable(),
                 }
             }
             let context =

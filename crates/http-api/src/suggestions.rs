@@ -22,6 +22,8 @@ const USUAL: i64 = 10;
 const EVERY: Duration = Duration::from_secs(5);
 /// And so many times as long as it took to gather.
 const REST: u32 = 50;
+/// A start has better things to do at first.
+const FIRST: Duration = Duration::from_secs(1);
 /// How long gathering waits for the views to know what is searched for.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The queries that others are offered, the most popular ones.
@@ -95,7 +97,7 @@ pub(crate) async fn keep(api: Arc<Api>, index: Arc<SearchIndex>) {
 }
 
 async fn gather(api: &Api, index: &Arc<SearchIndex>) {
-    let (mut queries, mut seen, mut rest) = (Vec::new(), None, Duration::ZERO);
+    let (mut queries, mut seen, mut rest) = (Vec::new(), None, FIRST);
     loop {
         sleep(rest).await;
         rest = EVERY;
