@@ -20,6 +20,7 @@ pub mod recommendations;
 pub mod returns;
 pub mod runner;
 pub mod search;
+pub mod searches;
 pub mod seller_orders;
 pub mod stock;
 
@@ -44,5 +45,6 @@ pub fn read_models() -> Vec<Arc<dyn Projector>> {
         Arc::new(promotions::Promotions),
         Arc::new(returns::Returns),
         Arc::new(ledger::Ledgers),
+        Arc::new(searches::Searches),
     ]
 }

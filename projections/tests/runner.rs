@@ -58,6 +58,7 @@ async fn views_dropped_under_a_running_projector_come_back() {
     let promotion = StreamName::new("promotion", PromotionId::of_code("SPRING"));
     let created = PromotionEvent::from(promotion_created());
     let position = world.append(promotion, vec![created]).await.max(position);
+    let position = world.searched("spout", 0, &Offer::nth(0)).await.max(position);
     let position = world.after(order_id(998), account(999), &Offer::nth(0)).await.max(position);
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !all_at(&projections, position).await {

@@ -19,11 +19,11 @@ use std::{
     str::FromStr,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 use souk_domain::{
     AccountId, CartId, CreditId, DomainEvent, OrderId, PromotionId, ReturnId, ReturnsId, SkuId,
-    account::AccountEvent, item::ItemEvent,
+    account::AccountEvent, item::ItemEvent, search::SearchEvent,
 };
 use souk_event_log::{Position, Recorded};
 
@@ -139,6 +139,7 @@ impl Audit {
             "item" => self.read(event, |audit, _: souk_domain::ItemId, told| {
                 audit.items += u64::from(matches!(told, ItemEvent::ItemListed(_)));
             }),
+            "search" => self.read(event, |_, _: NaiveDate, _: SearchEvent| {}),
             // A stranger's.
             _ => Ok(()),
         };

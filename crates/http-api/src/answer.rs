@@ -33,6 +33,7 @@ pub(crate) mod view {
     pub(crate) const PROMOTIONS: &str = "promotions";
     pub(crate) const RETURNS: &str = "returns";
     pub(crate) const LEDGER: &str = "ledger";
+    pub(crate) const SEARCHES: &str = "searches";
     pub(crate) const SEARCH: &str = souk_projections::search::SearchProjector::NAME;
     pub(crate) const RECOMMENDATIONS: &str =
         souk_projections::recommendations::RecommendationsProjector::NAME;

@@ -31,6 +31,7 @@ mod quote;
 mod recommendations;
 mod returns;
 mod search;
+mod search_events;
 mod seller;
 mod sessions;
 mod shipments;
@@ -42,7 +43,7 @@ use std::{future::Future, sync::Arc};
 
 use axum::{Router, extract::DefaultBodyLimit, middleware};
 use chrono::{DateTime, Utc};
-use souk_commands::{Market, checkout::ProcessManager};
+use souk_commands::{Market, checkout::ProcessManager, searches::Searches};
 use souk_domain::{AccountId, account::Role};
 use souk_gateways::{sandbox::SandboxBank, stripe::Stripe};
 use souk_projections::{Projections, recommendations::Recommender};
@@ -63,6 +64,7 @@ use crate::{
     observe::InFlight,
     payments::Payments,
     problem::{Kind, Problem},
+    search_events::Measure,
 };
 
 /// An access token as logging in makes one, for a benchmark whose buyers are more than passwords could be hashed for.
@@ -145,6 +147,9 @@ pub struct Api {
     hub: Arc<Hub>,
     in_flight: InFlight,
     payments: Payments,
+    /// What is searched for goes to the log by this.
+    noted: Searches,
+    measure: Measure,
     searches: Semaphore,
     replays: Semaphore,
     event_streams: Arc<Semaphore>,
@@ -163,7 +168,9 @@ impl Api {
         let commands = TaskTracker::new();
         commands.spawn(hub::follow_orders(Arc::clone(&hub), Arc::clone(&market), stop.clone()));
         commands.spawn(hub::follow_accounts(Arc::clone(&revocations), Arc::clone(&market), stop.clone()));
-        Arc::new(Self {
+        let (noted, recording) = Searches::begin(Arc::clone(&market), stop.clone());
+        commands.spawn(recording);
+        let api = Arc::new(Self {
             tokens: Tokens::new(market.vault.signing_key()),
             market,
             pool,
@@ -176,6 +183,8 @@ impl Api {
             hub,
             in_flight: InFlight::default(),
             payments: Payments::new(stripe, sandbox),
+            noted,
+            measure: Measure::default(),
             searches: Semaphore::new(settings.max_searches),
             replays: Semaphore::new(settings.max_replays),
             event_streams: Arc::new(Semaphore::new(settings.max_event_streams)),
@@ -183,7 +192,11 @@ impl Api {
             settings,
             commands,
             stop,
-        })
+        });
+        if let Some(index) = &api.search {
+            api.commands.spawn(suggestions::keep(Arc::clone(&api), Arc::clone(index)));
+        }
+        api
     }
 
     /// A turn to replay streams, of which only so many are at work at once.

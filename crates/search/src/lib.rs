@@ -35,11 +35,12 @@ mod text;
 mod variants;
 mod writer;
 
-pub use availability::{Availability, Quantities, worth};
+pub use availability::{Availability, Quantities, clicked, worth};
 pub use document::{CATEGORY_SEPARATOR, ItemDocument, VariantDocument};
 pub use facets::FACET_VALUES;
 pub use index::{Config, Origin, SearchIndex, SynonymSource};
 pub use query::{FacetCount, Hit, Hits, LARGEST_PAGE, Query, SearchError, Sort, VariantHit};
-pub use suggest::{Suggestion, SuggestionKind};
+pub use suggest::{FoundQuery, SuggestedFacet, Suggestion, SuggestionKind};
 pub use synonyms::{SynonymError, Synonyms};
+pub use text::squash as normalised;
 pub use writer::IndexWriter;

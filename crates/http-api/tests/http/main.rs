@@ -12,4 +12,5 @@ mod past;
 mod payments;
 mod pricing;
 mod recommendations;
+mod searches;
 mod support;

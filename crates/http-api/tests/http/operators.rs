@@ -85,6 +85,7 @@ async fn views_are_watched_and_built_again() {
             "recommendations",
             "returns",
             "search",
+            "searches",
             "seller_orders",
             "stock"
         ]

@@ -61,23 +61,34 @@ impl Shop {
     /// Where shipping and tax cost something.
     pub(crate) async fn priced(prices: Value) -> Self {
         let prices = serde_json::from_value(prices).unwrap();
-        Self::built(None, "{}", Settings::default(), prices).await
+        Self::built(None, None, "{}", Settings::default(), prices).await
+    }
+
+    /// Over a log of the caller's.
+    pub(crate) async fn over(log: Arc<dyn EventLog>) -> Self {
+        Self::built(Some(log), None, "{}", Settings::default(), PriceList::default()).await
     }
 
     pub(crate) async fn with(script: &str, settings: Settings) -> Self {
-        Self::built(None, script, settings, PriceList::default()).await
+        Self::built(None, None, script, settings, PriceList::default()).await
     }
 
     /// Through Stripe, if one is given.
     pub(crate) async fn paid_through(stripe: Option<Stripe>, script: &str, settings: Settings) -> Self {
-        Self::built(stripe, script, settings, PriceList::default()).await
+        Self::built(None, stripe, script, settings, PriceList::default()).await
     }
 
-    async fn built(stripe: Option<Stripe>, script: &str, settings: Settings, prices: PriceList) -> Self {
+    async fn built(
+        log: Option<Arc<dyn EventLog>>,
+        stripe: Option<Stripe>,
+        script: &str,
+        settings: Settings,
+        prices: PriceList,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = TestPostgres::shared().await.database().await;
-        let log: Arc<dyn EventLog> =
-            SqliteLog::open(&folder.path().join("events.sqlite"), sqlite::Options::default()).unwrap();
+        let file = folder.path().join("events.sqlite");
+        let log = log.unwrap_or_else(|| SqliteLog::open(&file, sqlite::Options::default()).unwrap());
         let clock = Clock::system();
         let now = clock.clone();
         let script = Script::parse(script).unwrap();
