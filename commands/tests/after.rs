@@ -253,6 +253,29 @@ async fn what_is_given_up_while_the_buyer_asks_for_it_is_refunded_once_whatever_
 }
 
 #[tokio::test]
+async fn what_came_back_before_it_was_sent_is_not_sent_any_more() {
+    let shop = Shop::open().await;
+    let order = bought(&shop, 3).await;
+    let shipment = ShipmentId { order_id: order, seller_id: SELLER };
+    let market = &shop.market;
+    let send = async |tracking: &str, lines| {
+        let parcel = Parcel { lines, carrier: None, tracking_number: Some(tracking.into()) };
+        shipments::dispatch(market, &context(), shipment, parcel).await
+    };
+    send("T1", Some(vec![(sku("MUG"), 1)])).await.unwrap();
+    // One of these two was sent, and the other never is.
+    let id = ask(market, order, 2).await.unwrap().requested.return_id;
+    let all = shipments::give_up(market, &context(), shipment, None, true).await;
+    assert!(matches!(all, Err(ReturnFlowError::UnderWay)));
+    returns::accept(market, &context(), id, None, None).await.unwrap();
+    wait(&shop, "ReturnCompleted", 1).await;
+    assert!(send("T2", Some(vec![(sku("MUG"), 2)])).await.is_err());
+    assert_eq!(send("T2", None).await.unwrap().value, ShipmentStatus::Dispatched);
+    assert_eq!((shop.count("ReturnRequested"), shop.count("UnitsGivenUp")), (1, 1));
+    assert_eq!((shop.stock("MUG").await, refundable(&shop, order).await), ((9, 0), PRICE));
+}
+
+#[tokio::test]
 async fn payouts_never_exceed_what_is_owed_however_many_ask() {
     let shop = Shop::open().await;
     bought(&shop, 2).await;

@@ -3,7 +3,8 @@
 //!
 //! - [`runner`] follows the log, writes rows and checkpoints in one transaction, and builds new versions beside old ones;
 //! - each read model is a module with its tables (`migration.sql`), its [`runner::Projector`] and its queries;
-//! - [`search`] is the projector of the search index.
+//! - [`search`] is the projector of the search index, [`recommendations`] that of what is bought together: both keep files of
+//!   their own.
 //!
 //! A new read model is one module and one migration, and a line in [`read_models`]. Personal data stays sealed here
 //! ([`souk_domain::Sealed`]): whoever answers with it opens it.
@@ -15,9 +16,11 @@ pub mod ledger;
 pub mod orders;
 pub mod promotions;
 pub mod query;
+pub mod recommendations;
 pub mod returns;
 pub mod runner;
 pub mod search;
+pub mod searches;
 pub mod seller_orders;
 pub mod stock;
 
@@ -42,5 +45,6 @@ pub fn read_models() -> Vec<Arc<dyn Projector>> {
         Arc::new(promotions::Promotions),
         Arc::new(returns::Returns),
         Arc::new(ledger::Ledgers),
+        Arc::new(searches::Searches),
     ]
 }

@@ -76,13 +76,20 @@ pub(crate) fn page<T>(
     key: impl Fn(&PgRow) -> Result<Key, sqlx::Error>,
     read: impl Fn(&PgRow) -> Result<T, sqlx::Error>,
 ) -> Result<Page<T>, QueryError> {
+    page_by(rows, size, |row| key(row).map(|(at, id)| (at.timestamp_micros(), id)), read)
+}
+
+/// As [`page`], of a list in an order of its own: the cursor holds its sort key.
+pub(crate) fn page_by<T, K: Serialize>(
+    rows: &[PgRow],
+    size: u32,
+    key: impl Fn(&PgRow) -> Result<K, sqlx::Error>,
+    read: impl Fn(&PgRow) -> Result<T, sqlx::Error>,
+) -> Result<Page<T>, QueryError> {
     let size = size.clamp(1, LARGEST_PAGE) as usize;
     let shown = &rows[..rows.len().min(size)];
     let next_cursor = match shown.last() {
-        Some(last) if rows.len() > size => {
-            let (at, id) = key(last)?;
-            Some(encode(&(at.timestamp_micros(), id)))
-        }
+        Some(last) if rows.len() > size => Some(encode(&key(last)?)),
         _ => None,
     };
     let rows = shown.iter().map(read).collect::<Result<_, _>>()?;
@@ -94,7 +101,7 @@ fn encode(key: &impl Serialize) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(key).unwrap_or_default())
 }
 
-fn decode<K: DeserializeOwned>(cursor: &str) -> Result<K, QueryError> {
+pub(crate) fn decode<K: DeserializeOwned>(cursor: &str) -> Result<K, QueryError> {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| QueryError::Cursor)?;
     serde_json::from_slice(&bytes).map_err(|_| QueryError::Cursor)
 }

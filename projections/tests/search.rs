@@ -39,7 +39,7 @@ fn open(directory: &Path, world: &World) -> (Arc<SearchIndex>, Projections) {
     let index = SearchIndex::open(directory, Config::default()).unwrap();
     let search = SearchProjector::new(Arc::clone(&index));
     let log = Arc::clone(&world.log);
-    (index, Projections::start(log, world.database.options(), Vec::new(), Some(search)))
+    (index, Projections::start(log, world.database.options(), Vec::new(), Some(search), None))
 }
 
 async fn reached(projections: &Projections, position: u64) {
@@ -126,6 +126,30 @@ async fn stock_is_counted_once_across_restarts() {
     reached(&projections, position).await;
     assert_eq!(available(&index), Some(5));
     assert_eq!(find(&index, "teapot").len(), 2);
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_clicked_comes_first_also_after_a_rebuild() {
+    let shop = Shop::new().await;
+    let (index, projections) = shop.open();
+    shop.world.list(&Offer::nth(0)).await;
+    reached(&projections, shop.world.list(&Offer::nth(1)).await).await;
+    let second = |index| find(index, "teapot")[1].item_id;
+    let clicked =
+        [Offer::nth(0), Offer::nth(1)].into_iter().find(|offer| offer.id.0 == second(&index)).unwrap();
+    let mut position = 0;
+    for _ in 0..20 {
+        position = shop.world.searched("teapot", 2, &clicked).await;
+    }
+    reached(&projections, position).await;
+    assert_eq!(find(&index, "teapot")[0].item_id, clicked.id.0);
+    projections.rebuild_and_wait("search", |_| ()).await.unwrap();
+    assert_eq!(find(&index, "teapot")[0].item_id, clicked.id.0);
+    projections.shutdown().await;
+    drop((index, projections));
+    let (index, projections) = shop.open();
+    assert_eq!(find(&index, "teapot")[0].item_id, clicked.id.0);
     projections.shutdown().await;
 }
 

@@ -4,6 +4,11 @@
 
 mod support;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
 use chrono::TimeDelta;
 use serde_json::json;
 use souk_domain::{
@@ -18,14 +23,16 @@ use souk_domain::{
     promotion::{
         CouponClaimed, CouponRedeemed, CouponReleased, PromotionCreated, PromotionEnded, PromotionEvent,
     },
+    search::Facet,
     shipment::{ShipmentDelivered, ShipmentDispatched, ShipmentEvent, ShipmentStatus},
     testing::examples::{cents, charges, promotion_created, variant},
 };
-use souk_event_log::StreamName;
+use souk_event_log::{MemoryLog, StreamName};
 use souk_projections::{
-    QueryError, accounts, catalogue, checkouts,
+    Page, QueryError, accounts, catalogue, checkouts,
     orders::{self, OrderFilter, PaymentStatus},
     promotions,
+    searches::{self, PopularQuery, QueryFilter, QueryView},
     seller_orders::{self, SellerOrderFilter},
     stock,
 };
@@ -274,6 +281,47 @@ async fn promotions_are_listed_with_how_often_they_are_used() {
     let rest = promotions::promotions(&world.pool, first.next_cursor.as_deref(), 1).await.unwrap();
     let codes = [first, rest].map(|page| page.rows[0].terms.code.clone());
     assert!(codes.contains(&"SPRING".into()) && codes.contains(&"SUMMER".into()), "{codes:?}");
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn searches_are_counted_by_query_until_they_are_long_past() {
+    let days = AtomicI64::new(0);
+    let log = MemoryLog::new(Arc::new(move || {
+        start_of_time() + TimeDelta::days(days.fetch_add(25, Ordering::Relaxed))
+    }));
+    let world = World::on(Arc::new(log)).await;
+    let projections = world.start();
+    let pot = Offer::nth(0);
+    world.searched("old pot", 1, &pot).await;
+    world.searched("red pot", 2, &pot).await;
+    world.searched("blue pot", 0, &pot).await;
+    let position = world.searched("blue pot", 0, &pot).await;
+    let position = world.searched("red pot", 3, &pot).await.max(position);
+    world.settle(&projections, position).await;
+    let today = start_of_time().date_naive() + TimeDelta::days(100);
+    let asked = async |without_results, days, cursor: Option<&str>, size| {
+        let filter = QueryFilter { without_results, days };
+        searches::queries(&world.pool, filter, today, cursor, size).await.unwrap()
+    };
+    let told = |page: &Page<QueryView>| -> Vec<(String, u64, Option<u64>, u64)> {
+        let told = |row: &QueryView| (row.query.clone(), row.searches, row.last_hits, row.clicks);
+        page.rows.iter().map(told).collect()
+    };
+    let (blue, red) = (("blue pot".to_owned(), 2, Some(0), 0), ("red pot".to_owned(), 2, Some(3), 2));
+    assert_eq!(
+        told(&asked(false, 91, None, 10).await),
+        [blue.clone(), red.clone()],
+        "the old one is forgotten"
+    );
+    assert_eq!(told(&asked(true, 91, None, 10).await), std::slice::from_ref(&blue));
+    let first = asked(false, 91, None, 1).await;
+    let rest = asked(false, 91, first.next_cursor.as_deref(), 1).await;
+    assert_eq!((told(&first), told(&rest), rest.next_cursor), (vec![blue], vec![red], None));
+    assert_eq!(told(&asked(false, 1, None, 10).await), [("red pot".to_owned(), 1, Some(3), 1)]);
+    let popular = searches::popular(&world.pool, today, 10).await.unwrap();
+    let brown = Some(Facet { name: "brand".into(), value: "Brown".into() });
+    assert_eq!(popular, [PopularQuery { query: "red pot".into(), leads_to: brown }]);
     projections.shutdown().await;
 }
 

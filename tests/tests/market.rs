@@ -288,3 +288,79 @@ async fn an_analyst_looks_at_the_log_beside_the_server() {
     let appended: Value = serde_json::from_str(&server.run(&appended).await).unwrap();
     assert!(appended["manyStreams"]["events"].as_u64() > Some(10), "{appended}");
 }
+
+#[tokio::test]
+async fn what_is_bought_together_is_recommended_after_a_rebuild_and_a_crash_too() {
+    let mut server = Server::start().await;
+    let (seller, buyer) = (server.seller("sam").await, server.buyer("bea").await);
+    let (mug, pot, hat) =
+        (seller.lists("MUG", 10).await, seller.lists("POT", 10).await, seller.lists("HAT", 10).await);
+    let path = format!("/v1/items/{mug}/related");
+    server.until(&buyer, &path, |related| related["boughtTogether"] == json!([])).await;
+    buyer.buys(&[(&hat, 1)], card("4242424242424242"), "GB").await;
+    let other = server.buyer("ben").await;
+    let completed = Instant::now();
+    other.buys(&[(&mug, 1), (&pot, 1)], card("4242424242424242"), "GB").await;
+    let with_pot = |related: &Value| related["boughtTogether"][0]["itemId"] == json!(pot);
+    server.until(&buyer, &path, with_pot).await;
+    assert!(completed.elapsed() < Duration::from_secs(10));
+    let bought =
+        |page: &Value| page["items"][0]["reason"] == json!({"kind": "boughtTogether", "itemId": mug});
+    buyer.fills_cart(&[(&mug, 1)]).await;
+    server.until(&buyer, "/v1/recommendations", bought).await;
+
+    // Learnt again from the log it is the same, and so it is after a restart.
+    server.run(&["views", "rebuild", "recommendations"]).await;
+    assert!(with_pot(&buyer.get(&path).await.expect(200)));
+    server.kill().await;
+    server.resume().await;
+    let stranger = server.stranger();
+    server.until(&stranger, &path, with_pot).await;
+}
+
+/// What people search for and open is what others are offered, and what nobody finds is what admins hear of.
+#[tokio::test]
+async fn what_is_searched_for_is_suggested_and_what_is_not_found_is_reported() {
+    let mut server = Server::start().await;
+    let seller = server.seller("sam").await;
+    let mug = seller.lists("MUG-1", 5).await;
+    let stranger = server.stranger();
+    let found = server
+        .until(&stranger, "/v1/items?term=blue+mug&record=false", |found| found["total"] == json!(1))
+        .await;
+    assert_eq!(found.body["searchId"], json!(null));
+
+    let searched = stranger.get("/v1/items?term=blue+mug").await.expect(200);
+    let click = json!({"type": "click", "searchId": searched["searchId"], "query": "blue mug", "itemId": mug, "position": 1});
+    stranger.post("/v1/search-events", click).await.expect(202);
+    stranger.get("/v1/items?term=unicorn+saddle").await.expect(200);
+
+    let asked = |body: &Value| body["suggestions"][0]["kind"] == json!("query");
+    let offered = server.until(&stranger, "/v1/suggestions?prefix=bleu+mug", asked).await.body;
+    let category = found.body["items"][0]["category"].as_array().unwrap();
+    let path: Vec<_> = category.iter().map(|name| name.as_str().unwrap()).collect();
+    let facet = json!({"name": "category", "value": path.join(" > ")});
+    assert_eq!(offered["suggestions"][0], json!({"text": "blue mug", "kind": "query", "facet": facet}));
+
+    let admin = server.staff("ada", "admin").await;
+    let report = "/v1/admin/searches?withoutResults=true&days=30";
+    let told = |body: &Value| body["searches"][0]["query"] == json!("unicorn saddle");
+    let missed = server.until(&admin, report, told).await.body;
+    assert_eq!(
+        (&missed["searches"][0]["searches"], &missed["searches"][0]["lastHits"]),
+        (&json!(1), &json!(0))
+    );
+    let all =
+        server.until(&admin, "/v1/admin/searches", |all| all["searches"][0]["clicks"] == json!(1)).await.body;
+    assert_eq!(all["searches"][0]["query"], json!("blue mug"));
+
+    // What was handed in before the end is there after it.
+    stranger.get("/v1/items?term=last+wish").await.expect(200);
+    assert_eq!(server.stop().await, Some(0));
+    server.resume().await;
+    let told = |body: &Value| body["searches"].as_array().is_some_and(|all| all.len() == 2);
+    let missed = server.until(&admin.at(server.address()), report, told).await.body;
+    assert_eq!(missed["searches"][0]["query"], json!("last wish"));
+    server.run(&["views", "rebuild", "searches"]).await;
+    assert_eq!(admin.at(server.address()).get(report).await.expect(200), missed);
+}

@@ -28,7 +28,7 @@ use crate::{
     executor::ReadFailure,
     flows::{
         returns::{ReturnFlowError, give_back},
-        shipments::withhold,
+        shipments::take_back,
     },
 };
 
@@ -114,7 +114,7 @@ impl Duty for ReturnProcess {
         if recorded.stream.category() == "shipment" {
             let event = ShipmentEvent::from_json(name, version, &recorded.data)?;
             return Ok(match (event, recorded.stream.id().parse()) {
-                (ShipmentEvent::UnitsGivenUp(event), Ok(shipment)) if !event.returned => {
+                (ShipmentEvent::UnitsGivenUp(event), Ok(shipment)) if event.return_id.is_none() => {
                     Some(News::Asks(event.request_id, Task::GiveBack(shipment, event.request_id)))
                 }
                 _ => None,
@@ -207,8 +207,8 @@ impl ReturnProcess {
             return Ok(());
         };
         let ReturnsId { order_id, seller_id } = id.returns;
-        let withholding = context(id.refund_key(), "withhold", errand);
-        withhold(&self.market, &withholding, ShipmentId { order_id, seller_id }).await?;
+        let taking_back = context(id.refund_key(), "takeBack", errand);
+        take_back(&self.market, &taking_back, ShipmentId { order_id, seller_id }, Some(id)).await?;
         self.put_back(&accepted, errand).await?;
         let number = id.number;
         let refunded = self.refund(id, accepted.refund, by_hand, errand).await?;

@@ -84,8 +84,9 @@ impl<D: Decider> Mailbox<D> {
         view: impl FnOnce(&D::State) -> R,
     ) -> Result<Fresh<R>, LoadError> {
         let mut guard = self.loaded.lock().await;
+        let was_here = guard.is_some();
         let loaded = self.load(&mut guard).await?;
-        if freshness == Freshness::Confirmed {
+        if was_here && freshness == Freshness::Confirmed {
             self.confirm(loaded).await?;
         }
         Ok(Fresh { value: view(&loaded.state), revision: loaded.revision(), position: loaded.position() })

@@ -90,6 +90,12 @@ pub async fn current(market: &Market, account: AccountId) -> Result<CartView, Ca
     view(market, cart_id, cart.revision, &cart.value.lines).await
 }
 
+/// What is in the cart, as far as it was seen here: for a proposal it need not be the latest.
+pub async fn items(market: &Market, account: AccountId) -> Result<Vec<ItemId>, ReadFailure> {
+    let (_, _, cart) = open_cart(market, account, Freshness::AsSeen).await?;
+    Ok(cart.value.lines.iter().map(|line| line.item_id).collect())
+}
+
 pub async fn set_line(
     market: &Market,
     context: &Context,

@@ -163,7 +163,15 @@ async fn acknowledge(
         tracing::warn!(order = %order_id, error, "the order is left to the process manager to place");
         Acknowledged::of(value, done)
     };
-    let checkout = match checked_out(market, cart_id).await {
+    let ours = done.events.iter().find_map(|event| match event {
+        CartEvent::CartCheckedOut(checkout) => Some(checkout.clone()),
+        _ => None,
+    });
+    let recorded = match ours {
+        Some(checkout) => Ok(Some(checkout)),
+        None => checked_out(market, cart_id).await,
+    };
+    let checkout = match recorded {
         Ok(Some(checkout)) => checkout,
         Ok(None) => return left("its cart is not seen as closed".into()),
         Err(error) => return left(error),

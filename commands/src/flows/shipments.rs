@@ -2,7 +2,7 @@
 //! give up what he cannot send.
 
 use souk_domain::{
-    ShipmentId, Sku, SkuId,
+    ReturnId, ShipmentId, Sku, SkuId,
     order::OrderStatus,
     returns::{Return, ReturnError, ReturnsState},
     shipment::{ParcelLine, ShipmentCommand, ShipmentError, ShipmentState, ShipmentStatus},
@@ -44,7 +44,7 @@ pub async fn dispatch(
         Some(status) => return Err(DispatchError::OrderNotReady(status)),
         None => return Err(ExecuteError::Refused(ShipmentError::NotFound).into()),
     }
-    withhold(market, context, shipment).await?;
+    take_back(market, context, shipment, None).await?;
     let Parcel { lines, carrier, tracking_number } = parcel;
     let lines = lines.map(|lines| parcel_lines(shipment, &lines));
     let command = ShipmentCommand::Dispatch { lines, carrier, tracking_number };
@@ -73,7 +73,7 @@ pub async fn give_up(
     let order = returns::completed(market, shipment.order_id).await?;
     let request_id = context.command_id;
     let lines = lines.map(|lines| parcel_lines(shipment, &lines));
-    withhold(market, context, shipment).await?;
+    take_back(market, context, shipment, None).await?;
     let left = market.aggregates.shipments.read(shipment, ShipmentState::left).await?.value;
     let all = || left.iter().map(|(&sku_id, &quantity)| ParcelLine { sku_id, quantity }).collect();
     let meant: Vec<_> = lines.clone().unwrap_or_else(all);
@@ -106,18 +106,18 @@ pub async fn give_up(
 /// Gives up what the buyer has returned before it was sent. Who follows the log does it for every return that is accepted;
 /// who sends does it before, so that nothing leaves in between. A return that is accepted just while a parcel leaves is one
 /// of goods that were sent.
-pub(crate) async fn withhold(
+pub(crate) async fn take_back(
     market: &Market,
     context: &Context,
     shipment: ShipmentId,
+    by: Option<ReturnId>,
 ) -> Result<(), ExecuteError<ShipmentError>> {
     let returns = returns::returns_of(shipment);
-    let returned = market.aggregates.returns.read(returns, ReturnsState::returned).await?.value;
-    if returned.is_empty() {
+    let look = |state: &ReturnsState| (by.or(state.latest_returned()), state.returned());
+    let (Some(return_id), returned) = market.aggregates.returns.read(returns, look).await?.value else {
         return Ok(());
-    }
-    let context = context.step("withhold");
-    let command = ShipmentCommand::Withhold { request_id: context.command_id, returned };
+    };
+    let (command, context) = (ShipmentCommand::TakeBack { return_id, returned }, context.step("takeBack"));
     market.aggregates.shipments.execute(shipment, command, &context).await?;
     Ok(())
 }

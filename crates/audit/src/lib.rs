@@ -19,11 +19,11 @@ use std::{
     str::FromStr,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 use souk_domain::{
     AccountId, CartId, CreditId, DomainEvent, OrderId, PromotionId, ReturnId, ReturnsId, SkuId,
-    account::AccountEvent, item::ItemEvent, returns::ReturnStatus,
+    account::AccountEvent, item::ItemEvent, returns::ReturnStatus, search::SearchEvent,
 };
 use souk_event_log::{Position, Recorded};
 
@@ -142,6 +142,7 @@ impl Audit {
             "item" => self.read(event, |audit, _: souk_domain::ItemId, told| {
                 audit.items += u64::from(matches!(told, ItemEvent::ItemListed(_)));
             }),
+            "search" => self.read(event, |_, _: NaiveDate, _: SearchEvent| {}),
             // A stranger's.
             _ => Ok(()),
         };

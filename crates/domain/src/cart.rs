@@ -172,6 +172,10 @@ impl Decider for Cart {
             (_, CartCommand::Restore { .. }) => Ok(vec![]),
         }
     }
+
+    fn begins(command: &CartCommand) -> bool {
+        matches!(command, CartCommand::Restore { .. })
+    }
 }
 
 fn set_lines(

@@ -20,6 +20,7 @@ pub mod payment;
 pub mod pricing;
 pub mod promotion;
 pub mod returns;
+pub mod search;
 pub mod shipment;
 #[doc(hidden)]
 pub mod stored;

@@ -192,6 +192,12 @@ impl ReturnsState {
         self.accepted(|one| one.requested.cause == ReturnCause::BuyerRequest)
     }
 
+    /// The latest of these.
+    pub fn latest_returned(&self) -> Option<ReturnId> {
+        let by_buyer = self.returns.values().filter(|one| one.requested.cause == ReturnCause::BuyerRequest);
+        by_buyer.filter_map(|one| one.accepted.as_ref()).map(|accepted| accepted.return_id).next_back()
+    }
+
     fn accepted(&self, which: impl Fn(&Return) -> bool) -> BTreeMap<SkuId, u32> {
         let accepted = self.returns.values().filter(|one| which(one)).filter_map(|one| one.accepted.as_ref());
         let lines = accepted.flat_map(|accepted| &accepted.lines);

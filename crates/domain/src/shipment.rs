@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    AccountId, Decider, OrderId, ShipmentId, SkuId, domain_events,
+    AccountId, Decider, OrderId, ReturnId, ShipmentId, SkuId, domain_events,
     order::{OrderLine, ShipTo},
 };
 
@@ -26,7 +26,7 @@ domain_events! {
         ShipmentDispatched = 2 upcast whole_dispatched,
         ShipmentDelivered = 2 upcast whole_delivered,
         ShipmentCancelled = 1,
-        UnitsGivenUp = 2 upcast not_returned,
+        UnitsGivenUp = 1,
     }
 }
 
@@ -107,15 +107,11 @@ pub struct UnitsGivenUp {
     pub lines: Vec<ParcelLine>,
     /// Whether they are in the seller's hands, to be sold to somebody else.
     pub restock: bool,
-    /// A return of them was accepted before they were sent: no other comes of this.
-    pub returned: bool,
+    /// The buyer's return that took them back before they were sent; none: they become a return by this.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub return_id: Option<ReturnId>,
     /// How the shipment stands then.
     pub status: ShipmentStatus,
-}
-
-fn not_returned(_version: u32, mut data: Value) -> Value {
-    data["returned"] = false.into();
-    data
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,7 +195,7 @@ impl ShipmentState {
         let left = self.left();
         let mut lines = Vec::new();
         for (&sku_id, &left) in &left {
-            let known = self.given_up.iter().filter(|given_up| given_up.returned);
+            let known = self.given_up.iter().filter(|given_up| given_up.return_id.is_some());
             let sent = sum(&mut self.parcels.iter().flat_map(|parcel| &parcel.lines), sku_id);
             let known = sum(&mut known.flat_map(|given_up| &given_up.lines), sku_id);
             let back = returned.get(&sku_id).copied().unwrap_or(0);
@@ -260,9 +256,10 @@ pub enum ShipmentCommand {
     },
     /// A shipment that was not requested yet is cancelled in advance: a late request then does nothing.
     Cancel,
-    /// All that the buyer has returned so far: what of it was not sent is not sent any more.
-    Withhold {
-        request_id: Uuid,
+    /// For a return that was accepted: of all that has come back so far, what was not sent is not sent any more. What was
+    /// sent comes back as other goods do.
+    TakeBack {
+        return_id: ReturnId,
         returned: BTreeMap<SkuId, u32>,
     },
     /// Without lines: everything that is left.
@@ -356,10 +353,10 @@ impl Decider for Shipment {
             (Command::Cancel, Status::Refused | Status::Cancelled) => Ok(vec![]),
 
             (
-                Command::Withhold { request_id, returned },
+                Command::TakeBack { return_id, returned },
                 Status::Ready | Status::PartlyDispatched | Status::Dispatched | Status::Delivered,
-            ) => Ok(withhold(state, *request_id, returned)),
-            (Command::Withhold { .. }, _) => Ok(vec![]),
+            ) => Ok(take_back(state, *return_id, returned)),
+            (Command::TakeBack { .. }, _) => Ok(vec![]),
 
             (_, Status::NotRequested) => Err(ShipmentError::NotFound),
 
@@ -472,15 +469,20 @@ fn give_up(
 ) -> Result<Vec<ShipmentEvent>, ShipmentError> {
     let lines = state.pick(lines)?;
     Ok(vec![
-        UnitsGivenUp { request_id, status: state.giving_up(&lines), lines, restock, returned: false }.into(),
+        UnitsGivenUp { request_id, status: state.giving_up(&lines), lines, restock, return_id: None }.into(),
     ])
 }
 
-fn withhold(state: &ShipmentState, request_id: Uuid, returned: &BTreeMap<SkuId, u32>) -> Vec<ShipmentEvent> {
+fn take_back(
+    state: &ShipmentState,
+    return_id: ReturnId,
+    returned: &BTreeMap<SkuId, u32>,
+) -> Vec<ShipmentEvent> {
     let lines = state.unsent(returned);
     if lines.is_empty() {
         return vec![];
     }
     let status = state.giving_up(&lines);
-    vec![UnitsGivenUp { request_id, lines, restock: false, returned: true, status }.into()]
+    let (request_id, return_id) = (return_id.refund_key(), Some(return_id));
+    vec![UnitsGivenUp { request_id, lines, restock: false, return_id, status }.into()]
 }

@@ -14,6 +14,7 @@ use souk_domain::{
     payment::Payment,
     promotion::Promotion,
     returns::Returns,
+    search,
     shipment::Shipment,
     synonyms::Synonyms,
     testing::{catalogue, examples, golden},
@@ -32,6 +33,7 @@ fn the_event_catalogue_tells_what_the_code_writes() {
     catalogue::check::<Payment>(&page, &examples::payment());
     catalogue::check::<Shipment>(&page, &examples::shipment());
     catalogue::check::<Account>(&page, &examples::account());
+    catalogue::check_category(&page, search::CATEGORY, &examples::search());
     catalogue::check::<Synonyms>(&page, &examples::synonyms());
     catalogue::check::<Promotion>(&page, &examples::promotion());
     catalogue::check::<Credit>(&page, &examples::credit());
@@ -46,6 +48,7 @@ fn the_event_catalogue_tells_what_the_code_writes() {
         Payment::CATEGORY,
         Shipment::CATEGORY,
         Account::CATEGORY,
+        search::CATEGORY,
         Synonyms::CATEGORY,
         Promotion::CATEGORY,
         Credit::CATEGORY,

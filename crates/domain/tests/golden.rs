@@ -19,6 +19,7 @@ fn every_version_of_every_event_reads_and_the_newest_is_written_as_ever() {
     expected.extend(golden::check(&dir, &examples::payment()));
     expected.extend(golden::check(&dir, &examples::shipment()));
     expected.extend(golden::check(&dir, &examples::account()));
+    expected.extend(golden::check(&dir, &examples::search()));
     expected.extend(golden::check(&dir, &examples::synonyms()));
     expected.extend(golden::check(&dir, &examples::promotion()));
     expected.extend(golden::check(&dir, &examples::credit()));

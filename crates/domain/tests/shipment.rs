@@ -8,7 +8,7 @@ use souk_domain::{
     },
     testing::{
         Given,
-        examples::{shipment_requested, sku_id},
+        examples::{return_id, shipment_requested, sku_id},
     },
 };
 use uuid::Uuid;
@@ -138,19 +138,19 @@ fn give_up(request: u128, quantity: Option<u32>) -> ShipmentCommand {
 fn given_up(request: u128, quantity: u32, status: ShipmentStatus) -> ShipmentEvent {
     let lines = vec![ParcelLine { sku_id: sku_id("red"), quantity }];
     let request_id = Uuid::from_u128(request);
-    UnitsGivenUp { request_id, lines, restock: false, returned: false, status }.into()
+    UnitsGivenUp { request_id, lines, restock: false, return_id: None, status }.into()
 }
 
-/// The buyer has returned so many in all.
-fn withhold(request: u128, quantity: u32) -> ShipmentCommand {
+/// By the numbered return the buyer has returned so many in all.
+fn take_back(number: u32, quantity: u32) -> ShipmentCommand {
     let returned = [(sku_id("red"), quantity)].into();
-    ShipmentCommand::Withhold { request_id: Uuid::from_u128(request), returned }
+    ShipmentCommand::TakeBack { return_id: return_id(number), returned }
 }
 
-fn withheld(request: u128, quantity: u32, status: ShipmentStatus) -> ShipmentEvent {
+fn taken_back(number: u32, quantity: u32, status: ShipmentStatus) -> ShipmentEvent {
     let lines = vec![ParcelLine { sku_id: sku_id("red"), quantity }];
-    let request_id = Uuid::from_u128(request);
-    UnitsGivenUp { request_id, lines, restock: false, returned: true, status }.into()
+    let (request_id, return_id) = (return_id(number).refund_key(), Some(return_id(number)));
+    UnitsGivenUp { request_id, lines, restock: false, return_id, status }.into()
 }
 
 #[test]
@@ -198,33 +198,33 @@ fn what_is_sent_is_not_given_up_and_what_is_given_up_is_not_sent() {
 #[test]
 fn what_came_back_before_it_was_sent_is_not_sent() {
     Given::<Shipment>::events([requested(), ready()])
-        .when(withhold(1, 1))
-        .then([withheld(1, 1, ShipmentStatus::Ready)])
-        .when(withhold(2, 1))
+        .when(take_back(1, 1))
+        .then([taken_back(1, 1, ShipmentStatus::Ready)])
+        .when(take_back(2, 1))
         .then_nothing()
         .when(send(Some(2), "A"))
         .then_refused(ShipmentError::TooMany { sku_id: sku_id("red"), left: 1 })
         .when(send(None, "A"))
         .then([parcel(1, 1, "A", ShipmentStatus::Dispatched)])
         // The other one comes back, too, after it was sent.
-        .when(withhold(3, 2))
+        .when(take_back(3, 2))
         .then_nothing();
     // What was sent before comes back first, and the rest may still be sent.
     Given::<Shipment>::events([requested(), ready()])
         .when(send(Some(1), "A"))
         .then([parcel(1, 1, "A", ShipmentStatus::PartlyDispatched)])
-        .when(withhold(1, 1))
+        .when(take_back(1, 1))
         .then_nothing()
         .when(send(None, "B"))
         .then([parcel(2, 1, "B", ShipmentStatus::Dispatched)]);
     Given::<Shipment>::events([requested(), ready()])
-        .when(withhold(1, 2))
-        .then([withheld(1, 2, ShipmentStatus::Cancelled)])
-        .when(withhold(2, 2))
+        .when(take_back(1, 2))
+        .then([taken_back(1, 2, ShipmentStatus::Cancelled)])
+        .when(take_back(2, 2))
         .then_nothing()
         .when(send(None, "A"))
         .then_refused(ShipmentError::OutOfOrder(ShipmentStatus::Cancelled));
-    Given::<Shipment>::nothing().when(withhold(1, 2)).then_nothing();
+    Given::<Shipment>::nothing().when(take_back(1, 2)).then_nothing();
 }
 
 #[test]

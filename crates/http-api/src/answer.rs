@@ -33,7 +33,10 @@ pub(crate) mod view {
     pub(crate) const PROMOTIONS: &str = "promotions";
     pub(crate) const RETURNS: &str = "returns";
     pub(crate) const LEDGER: &str = "ledger";
+    pub(crate) const SEARCHES: &str = "searches";
     pub(crate) const SEARCH: &str = souk_projections::search::SearchProjector::NAME;
+    pub(crate) const RECOMMENDATIONS: &str =
+        souk_projections::recommendations::RecommendationsProjector::NAME;
 }
 
 /// The answer to a command: where in the log its events are.

@@ -17,7 +17,7 @@ use souk_domain::{
 };
 use souk_event_log::ReadError;
 use souk_gateways::GatewayError;
-use souk_projections::{QueryError, runner::RebuildError};
+use souk_projections::{QueryError, recommendations::RecommendationError, runner::RebuildError};
 use souk_search::SearchError;
 use souk_vault::{CreateConsumerError, RotateError, VaultError};
 
@@ -103,6 +103,15 @@ impl From<QueryError> for Problem {
             }
             QueryError::Building | QueryError::Unavailable(_) => Self::unavailable(error),
             QueryError::Failed(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<RecommendationError> for Problem {
+    fn from(error: RecommendationError) -> Self {
+        match error {
+            RecommendationError::Book(_) => Self::unavailable(error),
+            RecommendationError::Search(error) => error.into(),
         }
     }
 }

@@ -28,8 +28,10 @@ mod past;
 mod payments;
 pub mod problem;
 mod quote;
+mod recommendations;
 mod returns;
 mod search;
+mod search_events;
 mod seller;
 mod sessions;
 mod shipments;
@@ -41,10 +43,10 @@ use std::{future::Future, sync::Arc};
 
 use axum::{Router, extract::DefaultBodyLimit, middleware};
 use chrono::{DateTime, Utc};
-use souk_commands::{Market, checkout::ProcessManager};
+use souk_commands::{Market, checkout::ProcessManager, searches::Searches};
 use souk_domain::{AccountId, account::Role};
 use souk_gateways::{sandbox::SandboxBank, stripe::Stripe};
-use souk_projections::Projections;
+use souk_projections::{Projections, recommendations::Recommender};
 use souk_search::SearchIndex;
 use souk_webhooks::Reach;
 use sqlx::PgPool;
@@ -62,6 +64,7 @@ use crate::{
     observe::InFlight,
     payments::Payments,
     problem::{Kind, Problem},
+    search_events::Measure,
 };
 
 /// An access token as logging in makes one, for a benchmark whose buyers are more than passwords could be hashed for.
@@ -89,6 +92,8 @@ pub struct Parts {
     pub projections: Projections,
     /// None where this process has no index: then there is no search here.
     pub search: Option<Arc<SearchIndex>>,
+    /// Where there is an index.
+    pub recommender: Option<Arc<Recommender>>,
     /// None where this process runs no checkouts.
     pub process: Option<Arc<ProcessManager>>,
     pub settings: Settings,
@@ -133,6 +138,7 @@ pub struct Api {
     pool: PgPool,
     projections: Projections,
     search: Option<Arc<SearchIndex>>,
+    recommender: Option<Arc<Recommender>>,
     process: Option<Arc<ProcessManager>>,
     settings: Settings,
     tokens: Tokens,
@@ -141,6 +147,9 @@ pub struct Api {
     hub: Arc<Hub>,
     in_flight: InFlight,
     payments: Payments,
+    /// What is searched for goes to the log by this.
+    noted: Searches,
+    measure: Measure,
     searches: Semaphore,
     replays: Semaphore,
     event_streams: Arc<Semaphore>,
@@ -153,23 +162,29 @@ impl Api {
     /// Begins to follow the log, which needs a tokio runtime. When `stop` is cancelled, event streams end: connections
     /// can be drained.
     pub fn start(parts: Parts, stop: CancellationToken) -> Arc<Self> {
-        let Parts { market, pool, projections, search, process, settings, stripe, sandbox } = parts;
+        let Parts { market, pool, projections, search, recommender, process, settings, stripe, sandbox } =
+            parts;
         let (hub, revocations) = (Arc::<Hub>::default(), Arc::<Revocations>::default());
         let commands = TaskTracker::new();
         commands.spawn(hub::follow_orders(Arc::clone(&hub), Arc::clone(&market), stop.clone()));
         commands.spawn(hub::follow_accounts(Arc::clone(&revocations), Arc::clone(&market), stop.clone()));
-        Arc::new(Self {
+        let (noted, recording) = Searches::begin(Arc::clone(&market), stop.clone());
+        commands.spawn(recording);
+        let api = Arc::new(Self {
             tokens: Tokens::new(market.vault.signing_key()),
             market,
             pool,
             projections,
             search,
+            recommender,
             process,
             attempts: Attempts::default(),
             revocations,
             hub,
             in_flight: InFlight::default(),
             payments: Payments::new(stripe, sandbox),
+            noted,
+            measure: Measure::default(),
             searches: Semaphore::new(settings.max_searches),
             replays: Semaphore::new(settings.max_replays),
             event_streams: Arc::new(Semaphore::new(settings.max_event_streams)),
@@ -177,7 +192,11 @@ impl Api {
             settings,
             commands,
             stop,
-        })
+        });
+        if let Some(index) = &api.search {
+            api.commands.spawn(suggestions::keep(Arc::clone(&api), Arc::clone(index)));
+        }
+        api
     }
 
     /// A turn to replay streams, of which only so many are at work at once.

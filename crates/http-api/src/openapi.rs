@@ -16,7 +16,8 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     Api, accounts, admin, cart, checkout, consumers, credit, events, health, items, ledger, orders, payments,
-    quote, returns, search, seller, sessions, shipments, suggestions, tracking,
+    quote, recommendations, returns, search, search_events, seller, sessions, shipments, suggestions,
+    tracking,
 };
 
 #[derive(OpenApi)]
@@ -62,6 +63,9 @@ fn described() -> (Router<Arc<Api>>, Document) {
         .routes(routes!(items::relist))
         .routes(routes!(items::change_stock))
         .routes(routes!(suggestions::suggest))
+        .routes(routes!(recommendations::related))
+        .routes(routes!(recommendations::home))
+        .routes(routes!(search_events::record))
         .routes(routes!(cart::show, cart::set_line))
         .routes(routes!(checkout::check_out))
         .routes(routes!(quote::quote))
@@ -106,6 +110,7 @@ fn described() -> (Router<Arc<Api>>, Document) {
         .routes(routes!(admin::projections::rebuild))
         .routes(routes!(admin::synonyms::get))
         .routes(routes!(admin::synonyms::put))
+        .routes(routes!(admin::searches::list))
         .routes(routes!(admin::checkouts::list))
         .routes(routes!(admin::checkouts::retry))
         .routes(routes!(admin::checkouts::settle))
@@ -147,6 +152,7 @@ mod tests {
             ("/v1/checkout", "post"),
             ("/v1/checkout/quote", "post"),
             ("/v1/orders/{orderId}/tracking", "get"),
+            ("/v1/search-events", "post"),
             ("/v1/events", "get"),
         ] {
             assert!(json["paths"][path][method].is_object(), "{method} {path}");

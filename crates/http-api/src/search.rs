@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use serde::Serialize;
 use souk_search::{CATEGORY_SEPARATOR, Hit, Query, SearchIndex, Sort, VariantHit};
 use utoipa::ToSchema;
@@ -12,6 +12,7 @@ use crate::{
     Api,
     answer::view,
     extract::{MinPosition, Params},
+    observe::RequestId,
     problem::{Problem, ProblemBody},
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct SearchAnswer {
     facets: BTreeMap<String, Vec<FacetBody>>,
     /// What was searched for instead of what was typed.
     corrected_term: Option<String>,
+    /// To name the search by when a hit is opened. Null if it is not recorded.
+    search_id: Option<Uuid>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -111,20 +114,25 @@ impl From<Hit> for HitBody {
         ("attribute" = Option<Vec<String>>, Query, description = "`key:value`, repeatable.", explode = true),
         ("sort" = Option<String>, Query, description = "`relevance`, `price`, `-price`, `newest` or `rating`."),
         ("facets" = Option<String>, Query, description = "Names joined by commas: `brand`, `category`, `price`, `seller`, `rating`, `inStock`, `attributes.KEY`; or `true` for the usual ones."),
+        ("record" = Option<bool>, Query, description = "False of a search that nobody typed, or has not finished typing."),
         ("cursor" = Option<String>, Query), ("size" = Option<u32>, Query), ("Souk-Min-Position" = Option<u64>, Header)),
     responses((status = 200, body = SearchAnswer), (status = 400, body = ProblemBody),
         (status = 422, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(crate) async fn search(
     State(api): State<Arc<Api>>,
     MinPosition(min): MinPosition,
-    params: Params,
+    Extension(RequestId(request)): Extension<RequestId>,
+    mut params: Params,
 ) -> Result<Json<SearchAnswer>, Problem> {
-    let query = parse(params)?;
+    let typed = params.parsed("record", "true or false") != Some(false);
+    let query = Arc::new(parse(params)?);
     let index = api.index()?;
     api.see(&[view::SEARCH], min).await?;
     let _turn = api.searches.acquire().await.map_err(Problem::internal)?;
+    let asked = Arc::clone(&query);
     let hits =
-        tokio::task::spawn_blocking(move || index.search(&query)).await.map_err(Problem::internal)??;
+        tokio::task::spawn_blocking(move || index.search(&asked)).await.map_err(Problem::internal)??;
+    let search_id = typed.then(|| api.note_search(&query, hits.total, &hits.hits, request)).flatten();
     let facets = hits.facets.into_iter().map(|(name, counts)| {
         (name, counts.into_iter().map(|facet| FacetBody { value: facet.value, count: facet.count }).collect())
     });
@@ -134,6 +142,7 @@ pub(crate) async fn search(
         next_cursor: hits.next_cursor,
         facets: facets.collect(),
         corrected_term: hits.corrected_term,
+        search_id,
     }))
 }
 

@@ -1,10 +1,12 @@
-//! Completions of what is being typed.
+//! Completions of what is being typed, and the gathering of the popular ones, now and then.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State};
 use serde::Serialize;
-use souk_search::{Suggestion, SuggestionKind};
+use souk_projections::searches;
+use souk_search::{FoundQuery, SearchIndex, SuggestedFacet, Suggestion, SuggestionKind};
+use tokio::time::{Instant, sleep};
 use utoipa::ToSchema;
 
 use crate::{
@@ -16,6 +18,16 @@ use crate::{
 
 /// Enough for a box under a search field.
 const USUAL: i64 = 10;
+/// How long what is popular stays as it is, at least.
+const EVERY: Duration = Duration::from_secs(5);
+/// And so many times as long as it took to gather.
+const REST: u32 = 50;
+/// A start has better things to do at first.
+const FIRST: Duration = Duration::from_secs(1);
+/// How long gathering waits for the views to know what is searched for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The queries that others are offered, the most popular ones.
+const QUERIES: u32 = 50_000;
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SuggestionsAnswer {
@@ -28,6 +40,16 @@ pub(crate) struct SuggestionBody {
     text: String,
     /// `query`, `brand`, `category` or `item`.
     kind: &'static str,
+    /// The filter it leads to.
+    facet: Option<SuggestedFacetBody>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = SuggestedFacet)]
+pub(crate) struct SuggestedFacetBody {
+    /// `brand` or `category`, as `GET /v1/items` takes it.
+    name: String,
+    value: String,
 }
 
 impl From<Suggestion> for SuggestionBody {
@@ -38,7 +60,11 @@ impl From<Suggestion> for SuggestionBody {
             SuggestionKind::Category => "category",
             SuggestionKind::Title => "item",
         };
-        Self { text: suggestion.text, kind }
+        let facet = suggestion.facet.map(|SuggestedFacet { name, value }| SuggestedFacetBody {
+            name: (*name).to_owned(),
+            value: (*value).to_owned(),
+        });
+        Self { text: suggestion.text, kind, facet }
     }
 }
 
@@ -60,4 +86,53 @@ pub(crate) async fn suggest(
     let found =
         tokio::task::spawn_blocking(move || index.suggest(&prefix, size)).await.map_err(Problem::internal)?;
     Ok(Json(SuggestionsAnswer { suggestions: found.into_iter().map(SuggestionBody::from).collect() }))
+}
+
+/// Gathers what is popular whenever something has happened. Without the log or PostgreSQL what was gathered before stays.
+pub(crate) async fn keep(api: Arc<Api>, index: Arc<SearchIndex>) {
+    tokio::select! {
+        () = api.stop.cancelled() => {}
+        () = gather(&api, &index) => {}
+    }
+}
+
+async fn gather(api: &Api, index: &Arc<SearchIndex>) {
+    let (mut queries, mut seen, mut rest) = (Vec::new(), None, FIRST);
+    loop {
+        sleep(rest).await;
+        rest = EVERY;
+        let head = api.market.log.head().await.ok();
+        if head.is_some() && head == seen {
+            continue;
+        }
+        let mut whole = head.is_some();
+        if let Some(Some(head)) = head {
+            for view in [view::SEARCHES, view::SEARCH] {
+                whole &= api.projections.wait_for(view, head, PATIENCE).await.is_ok();
+            }
+        }
+        match searches::popular(&api.pool, api.market.clock.now().date_naive(), QUERIES).await {
+            Ok(found) => queries = found.into_iter().map(found_query).collect(),
+            Err(error) => {
+                whole = false;
+                tracing::debug!(%error, "the queries that are suggested stay as they are");
+            }
+        }
+        let (began, gathering, of_others) = (Instant::now(), Arc::clone(index), queries.clone());
+        let gathered = tokio::task::spawn_blocking(move || gathering.gather_suggestions(&of_others)).await;
+        match gathered {
+            Ok(Ok(bytes)) => {
+                metrics::gauge!("souk_suggestions_bytes").set(bytes as f64);
+                seen = if whole { head } else { None };
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "suggestions were not gathered"),
+            Err(error) => tracing::error!(%error, "suggestions were not gathered"),
+        }
+        rest = rest.max(REST * began.elapsed());
+    }
+}
+
+fn found_query(popular: searches::PopularQuery) -> FoundQuery {
+    let facet = popular.leads_to.map(|facet| SuggestedFacet::new(&facet.name, &facet.value));
+    FoundQuery { text: popular.query, facet }
 }

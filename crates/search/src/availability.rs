@@ -1,6 +1,6 @@
 //! Stock beside the index, so that a sale never rewrites a document: quantities by SKU, and a table by item that filters
 //! read without a lock while a query runs. An item's place in the table (its slot) is a column of the index. What was sold
-//! of an item lies here for the same reason.
+//! of an item lies here for the same reason, and how often it was clicked.
 //!
 //! A sold unit counts for less as time goes by: half as much each month. "Now" is the latest sale that is known of, so that
 //! the same events give the same figures whenever they are read.
@@ -25,6 +25,8 @@ const MAGIC: &[u8; 8] = b"soukavl2";
 
 /// When a sold unit counts half.
 const HALF_LIFE_MILLIS: f64 = 30.0 * 86_400_000.0;
+/// What a click counts of a sale.
+const CLICK: f64 = 0.05;
 /// Where sales are counted from: 2020-01-01, in milliseconds since 1970. The scale reaches centuries from it.
 const SCALE_BEGINS: i64 = 1_577_836_800_000;
 
@@ -69,6 +71,19 @@ pub fn worth(at: DateTime<Utc>) -> f64 {
     ((at.timestamp_millis() - SCALE_BEGINS) as f64 / HALF_LIFE_MILLIS).clamp(-1_000.0, 1_000.0).exp2()
 }
 
+/// What a click then adds to an item's popularity.
+pub fn clicked(at: DateTime<Utc>) -> f64 {
+    CLICK * worth(at)
+}
+
+impl Book {
+    /// What is known of a SKU, or of the clicks on an item.
+    fn stock(&mut self, id: Uuid) -> &mut Stock {
+        let slot = self.slots.get(&id).copied();
+        self.skus.entry(id).or_insert_with(|| Stock { slot, ..Stock::default() })
+    }
+}
+
 impl Availability {
     /// Reads the snapshot at `path`. One that is missing or damaged counts as empty, at no position.
     pub(crate) fn open(path: PathBuf) -> Self {
@@ -99,7 +114,7 @@ impl Availability {
     /// Sets what can be sold of a SKU now, in units.
     pub fn set(&self, sku: Uuid, available: i64) {
         let mut book = self.book.write();
-        let stock = book.skus.entry(sku).or_default();
+        let stock = book.stock(sku);
         let change = available.max(0) - stock.available.max(0);
         stock.available = available;
         if let Some(slot) = stock.slot {
@@ -119,11 +134,23 @@ impl Availability {
         self.latest.fetch_max(at.timestamp_millis(), Ordering::Relaxed);
     }
 
+    /// Somebody opened an item that a search found. It is kept under the item's own id, like a SKU of which there is none.
+    pub fn click(&self, item_id: Uuid, at: DateTime<Utc>) {
+        let mut book = self.book.write();
+        let stock = book.stock(item_id);
+        let more = clicked(at);
+        stock.sold += more;
+        if let Some(slot) = stock.slot {
+            self.sold.add_float(slot, more);
+        }
+        self.latest.fetch_max(at.timestamp_millis(), Ordering::Relaxed);
+    }
+
     /// Puts what was counted elsewhere in the place of what is known of a SKU; the latest sale was then.
     pub fn replace(&self, sku: Uuid, quantities: Quantities, latest: Option<DateTime<Utc>>) {
         self.set(sku, quantities.available);
         let mut book = self.book.write();
-        let stock = book.skus.entry(sku).or_default();
+        let stock = book.stock(sku);
         if let Some(slot) = stock.slot {
             self.sold.add_float(slot, quantities.sold - stock.sold);
         }
@@ -180,6 +207,9 @@ impl Availability {
             book.members.resize(index + 1, Vec::new());
         }
         book.slots.insert(item_id, slot);
+        if book.skus.contains_key(&item_id) {
+            self.move_sku(book, item_id, Some(slot));
+        }
         if book.members[index] == skus {
             return;
         }
@@ -406,10 +436,15 @@ mod tests {
         assert!((stock.slot_popularity(new) - 3.0).abs() < 1e-3);
         stock.sell(id(12), 1, day(60));
         assert!((stock.slot_popularity(new) - 4.0).abs() < 1e-3, "an item is as popular as its variants");
+        stock.click(id(1), day(60));
+        stock.click(id(3), day(60));
+        assert!((stock.slot_popularity(old) - 2.05).abs() < 1e-3, "a click counts less than a sale");
+        let clicked = stock.bind(id(3), &[]);
+        assert!((stock.slot_popularity(clicked) - 0.05).abs() < 1e-3, "also one that came before the item");
         stock.save(1).unwrap();
         let again = empty(&directory);
         again.restore(id(1), 3, &[id(10)]);
-        assert!((again.slot_popularity(3) - 2.0).abs() < 1e-3);
+        assert!((again.slot_popularity(3) - 2.05).abs() < 1e-3);
     }
 
     #[test]

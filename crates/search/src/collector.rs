@@ -45,6 +45,8 @@ pub(crate) enum Order {
     Score,
     Ascending(&'static str),
     Descending(&'static str),
+    /// What can be had first, then by what was sold lately.
+    Popular,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +102,7 @@ impl Collector for Pass {
                 Order::Score => Key::Score,
                 Order::Ascending(name) => Key::Ascending(columns.column_opt(name)?),
                 Order::Descending(name) => Key::Descending(columns.column_opt(name)?),
+                Order::Popular => Key::Popular(columns.u64(column::SLOT)?, self.availability.clone()),
             },
             ties: columns.u64(column::TIE)?,
             total: 0,
@@ -137,6 +140,8 @@ enum Key {
     Score,
     Ascending(Option<Column<i64>>),
     Descending(Option<Column<i64>>),
+    /// Slots.
+    Popular(Column<u64>, Arc<Availability>),
 }
 
 impl Key {
@@ -149,6 +154,12 @@ impl Key {
             Self::Score => Rank::of_score(score, tie),
             Self::Ascending(column) => Rank::new(!tantivy::i64_to_u64(number(column, i64::MAX)), tie),
             Self::Descending(column) => Rank::new(tantivy::i64_to_u64(number(column, i64::MIN)), tie),
+            Self::Popular(slots, availability) => {
+                let slot = slots.first(document).unwrap_or(u64::MAX) as u32;
+                // The bits of floats that are not negative are in the order of the floats.
+                let sold = u64::from(availability.slot_popularity(slot).to_bits());
+                Rank::new(u64::from(availability.slot_in_stock(slot)) << 63 | sold, tie)
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! - [`IndexWriter`] takes documents and commits them with a position.
 //! - [`Availability`] takes stock, which no document holds: a sale rewrites none.
 //! - [`SearchIndex::search`] answers a [`Query`] with [`Hits`], [`SearchIndex::suggest`] completes a prefix.
+//! - [`SearchIndex::similar`], [`SearchIndex::popular`] and [`SearchIndex::hits_of`] find items that nobody typed words for.
 //!
 //! The way of a query: `terms` (groups of alternatives) → `synonyms` and `expansion` (further ones) → `matching` and `filters` (which documents) → `collector` (one
 //! pass: facets, total, best candidates) → `ranking` (the best ones again) → `search` (the page), `highlight`.
@@ -25,6 +26,7 @@ mod query;
 mod ranking;
 mod schema;
 mod search;
+mod similar;
 mod statistics;
 mod suggest;
 mod synonyms;
@@ -33,11 +35,12 @@ mod text;
 mod variants;
 mod writer;
 
-pub use availability::{Availability, Quantities, worth};
+pub use availability::{Availability, Quantities, clicked, worth};
 pub use document::{CATEGORY_SEPARATOR, ItemDocument, VariantDocument};
 pub use facets::FACET_VALUES;
 pub use index::{Config, Origin, SearchIndex, SynonymSource};
 pub use query::{FacetCount, Hit, Hits, LARGEST_PAGE, Query, SearchError, Sort, VariantHit};
-pub use suggest::{Suggestion, SuggestionKind};
+pub use suggest::{FoundQuery, SuggestedFacet, Suggestion, SuggestionKind};
 pub use synonyms::{SynonymError, Synonyms};
+pub use text::squash as normalised;
 pub use writer::IndexWriter;

@@ -45,10 +45,10 @@ impl SearchIndex {
     }
 }
 
-struct Search<'a> {
+pub(crate) struct Search<'a> {
     index: &'a SearchIndex,
     query: &'a Query,
-    searcher: Searcher,
+    pub(crate) searcher: Searcher,
     term: Option<&'a str>,
     groups: Vec<Group>,
     /// Whether groups hold what was not typed.
@@ -70,7 +70,7 @@ struct Page {
 }
 
 impl<'a> Search<'a> {
-    fn new(index: &'a SearchIndex, query: &'a Query) -> Result<Self, SearchError> {
+    pub(crate) fn new(index: &'a SearchIndex, query: &'a Query) -> Result<Self, SearchError> {
         let term = query.term.as_deref().map(str::trim).filter(|term| !term.is_empty());
         let searcher = index.searcher();
         let cursor = query.cursor.as_deref().map(Cursor::decode).transpose()?;
@@ -329,7 +329,7 @@ impl<'a> Search<'a> {
         Ok(Hits { hits, total: page.total, next_cursor, facets, corrected_term: self.corrected.clone() })
     }
 
-    fn hit(&self, candidate: &Candidate) -> Result<Hit, SearchError> {
+    pub(crate) fn hit(&self, candidate: &Candidate) -> Result<Hit, SearchError> {
         let document: TantivyDocument = self.searcher.doc(candidate.address)?;
         let card: Card<'_> = serde_json::from_slice(source(&document, &self.index.fields))?;
         let index = self.index;

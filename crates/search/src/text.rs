@@ -23,7 +23,7 @@ pub(crate) fn folding_analyzer() -> TextAnalyzer {
 }
 
 /// Folded, with runs of white space made one space: two spellings of a whole title or value compare equal.
-pub(crate) fn squash(text: &str) -> String {
+pub fn squash(text: &str) -> String {
     fold(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

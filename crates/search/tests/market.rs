@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use souk_search::{
-    Config, Hits, IndexWriter, ItemDocument, Origin, Query, SearchError, SearchIndex, Sort, SuggestionKind,
-    VariantDocument,
+    Config, FoundQuery, Hits, IndexWriter, ItemDocument, Origin, Query, SearchError, SearchIndex, Sort,
+    SuggestedFacet, SuggestionKind, VariantDocument,
 };
 use uuid::Uuid;
 
@@ -544,4 +544,49 @@ fn suggestions_come_from_brands_categories_and_titles_that_are_there() {
     market.writer.delete(id(2));
     market.writer.commit(2).unwrap();
     assert_eq!(market.index.suggest("lightw", 5), []);
+}
+
+#[test]
+fn what_is_popular_is_suggested_first_with_the_filter_it_leads_to_and_past_a_typo() {
+    let names = ["Lantern red", "Lantern blue", "Lantern green"];
+    let items = names.iter().zip(1..).map(|(name, number)| ItemDocument {
+        name: (*name).to_owned(),
+        ..lamp(number, ["Lumen", "Lumina", "Lumen"][number as usize - 1], "Black")
+    });
+    let market = Market::new(items);
+    let now = DateTime::<Utc>::UNIX_EPOCH + TimeDelta::days(20_000);
+    market.index.availability().sell(sku_id(3), 9, now);
+    market.index.availability().sell(sku_id(2), 20, now);
+    let category = SuggestedFacet::new("category", "Home > Lighting > Desk Lamps");
+    let query = |text: &str| FoundQuery { text: text.to_owned(), facet: Some(category.clone()) };
+    let queries = ["lantern green", "lantern", "lantren", "lanter", "lantern unicorn"].map(query);
+    assert!(market.index.gather_suggestions(&queries).unwrap() > 0);
+    let suggest = |prefix: &str| -> Vec<(String, SuggestionKind)> {
+        market.index.suggest(prefix, 6).into_iter().map(|found| (found.text, found.kind)).collect()
+    };
+    let (asked, title) = (SuggestionKind::Query, SuggestionKind::Title);
+    let lanterns = [
+        ("lantern green".to_owned(), asked),
+        ("lantern".to_owned(), asked),
+        ("Lantern blue".to_owned(), title),
+        ("Lantern red".to_owned(), title),
+    ];
+    assert_eq!(suggest("lan"), lanterns, "neither misspelt, half-written nor unknown words");
+    assert_eq!(suggest("lentern"), lanterns);
+    assert_eq!(suggest("lum"), ["Lumina", "Lumen"].map(|brand| (brand.to_owned(), SuggestionKind::Brand)));
+    let of = |prefix: &str| market.index.suggest(prefix, 1)[0].facet.clone();
+    assert_eq!(of("lantern"), Some(category.clone()));
+    assert_eq!(of("lumina"), Some(SuggestedFacet::new("brand", "Lumina")));
+    assert_eq!(of("desk"), Some(category.clone()));
+    assert_eq!(of("red"), Some(category), "a title by a word further on");
+    for odd in ["", " ", "🦀", "\"", "%", &"lantern ".repeat(60), &"x".repeat(500), "é", "\u{0}"] {
+        assert_eq!(suggest(odd), [], "{odd:?}");
+    }
+
+    // What came after the gathering is there at once, after what is popular.
+    let mut market = market;
+    market.writer.upsert(item(9, "Lantern of the sea")).unwrap();
+    market.writer.commit(2).unwrap();
+    let found = market.index.suggest("lan", 6);
+    assert_eq!(found.last().unwrap().text, "Lantern of the sea");
 }

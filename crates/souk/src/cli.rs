@@ -437,6 +437,8 @@ pub(crate) enum BenchCommand {
     Log(bench::LogArgs),
     /// How good the hits are by what people judged, or how fast they come
     Search(bench::SearchArgs),
+    /// How much of what people bought next is recommended, beside what the most popular would be
+    Recommendations(bench::RecommendationsArgs),
     /// Reads the whole log of the data directory, as it is stored and as typed events
     Replay(bench::ReplayArgs),
 }
@@ -539,6 +541,7 @@ impl Command {
             Self::Bench(BenchCommand::Reservations(args)) => bench::reservations::run(args).await,
             Self::Bench(BenchCommand::Log(args)) => bench::log::run(args).await,
             Self::Bench(BenchCommand::Search(args)) => bench::search::run(args).await,
+            Self::Bench(BenchCommand::Recommendations(args)) => bench::recommendations::run(args).await,
             Self::Bench(BenchCommand::Replay(args)) => bench::replay::run(config, args).await,
         }
     }

@@ -90,6 +90,10 @@ impl DataDir {
         self.0.join("search")
     }
 
+    pub(crate) fn recommendations(&self) -> PathBuf {
+        self.0.join("recommendations")
+    }
+
     pub(crate) fn postgres(&self) -> PathBuf {
         self.0.join("postgres")
     }

@@ -189,6 +189,7 @@ impl Http {
             pool: site.pool().clone(),
             projections: workers.projections.clone(),
             search: workers.index.clone(),
+            recommender: workers.recommender.clone(),
             process: workers.process(),
             settings: Settings { webhook_reach: site.config().serve.webhook_reach, ..Settings::default() },
             stripe: gateways.stripe,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use serde_json::{Value, json};
 use souk_gateways::sandbox::Script;
-use souk_projections::search::SearchProjector;
+use souk_projections::runner::BESIDE;
 use tokio::time::sleep;
 
 use crate::{
@@ -26,7 +26,7 @@ pub(crate) async fn run(config: Config, command: ViewsCommand) -> anyhow::Result
     let market = site.market(Script::default()).await?;
     let roles = match &command {
         ViewsCommand::Status { .. } => NOBODY,
-        ViewsCommand::Rebuild { name } if name == SearchProjector::NAME => Roles { search: true, ..NOBODY },
+        ViewsCommand::Rebuild { name } if BESIDE.contains(&&**name) => Roles { search: true, ..NOBODY },
         ViewsCommand::Rebuild { .. } => Roles { project: true, ..NOBODY },
     };
     let workers = site.follow(&market, roles).await?;

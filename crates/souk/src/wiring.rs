@@ -26,7 +26,13 @@ use souk_gateways::{
     stripe::Stripe,
 };
 use souk_local_postgres::LocalPostgres;
-use souk_projections::{Projections, read_models, search::SearchProjector};
+use souk_projections::{
+    Projections, read_models,
+    recommendations::{RecommendationsProjector, Recommender},
+    runner::BESIDE,
+    search::SearchProjector,
+};
+use souk_recommendations::Book;
 use souk_search::SearchIndex;
 use souk_vault::{MasterKey, Vault};
 use souk_webhooks::{Pace, Webhooks};
@@ -224,12 +230,21 @@ impl Site {
         } else {
             None
         };
+        // What is recommended is found in the index.
+        let book = if index.is_some() {
+            let place = self.data.recommendations();
+            let opened = tokio::task::spawn_blocking(move || Book::open(&place));
+            Some(opened.await?.context("recommendations")?)
+        } else {
+            None
+        };
         let projectors = if free(roles.project, "project") { read_models() } else { vec![] };
         let projections = Projections::start(
             Arc::clone(&self.log),
             self.database.clone(),
             projectors,
             index.clone().map(SearchProjector::new),
+            book.clone().map(RecommendationsProjector::new),
         );
         let stop = CancellationToken::new();
         if let (Some(index), Some(file)) = (&index, &self.config.serve.synonyms) {
@@ -269,12 +284,13 @@ impl Site {
         let server = self.server().map(|address| Client::new(&format!("http://{address}"))).transpose()?;
         let searched = index.is_some() || self.other.as_ref().is_some_and(|other| other.has_role("search"));
         let models = read_models();
-        let views = models.iter().map(|model| model.name()).chain(searched.then_some(SearchProjector::NAME));
+        let views = models.iter().map(|model| model.name()).chain(BESIDE.into_iter().filter(|_| searched));
         Ok(Workers {
             log: Arc::clone(&self.log),
             views: views.collect(),
             server,
             projections,
+            recommender: index.clone().zip(book).map(|(index, book)| Arc::new(Recommender::new(book, index))),
             index,
             process,
             after,
@@ -286,7 +302,7 @@ impl Site {
     pub(crate) fn project(&self) -> Projections {
         let theirs = self.other.as_ref().is_some_and(|other| other.has_role("project"));
         let projectors = if theirs { vec![] } else { read_models() };
-        Projections::start(Arc::clone(&self.log), self.database.clone(), projectors, None)
+        Projections::start(Arc::clone(&self.log), self.database.clone(), projectors, None, None)
     }
 
     /// Sends webhooks, in turn with other processes on the same database.
@@ -387,6 +403,7 @@ pub(crate) struct Workers {
     server: Option<Client>,
     pub(crate) projections: Projections,
     pub(crate) index: Option<Arc<SearchIndex>>,
+    pub(crate) recommender: Option<Arc<Recommender>>,
     process: Option<(Arc<ProcessManager>, JoinHandle<()>)>,
     /// Bookkeeper and returns.
     after: Option<JoinHandle<()>>,

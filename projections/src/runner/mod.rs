@@ -30,8 +30,11 @@ pub use projector::{ApplyError, Projector};
 pub(crate) use status::Progress;
 pub use status::{ProjectorState, ProjectorStatus, Timeout};
 
-use crate::{QueryError, search::SearchProjector};
+use crate::{QueryError, recommendations::RecommendationsProjector, search::SearchProjector};
 use supervise::Supervisor;
+
+/// The projectors that keep files of their own beside PostgreSQL.
+pub const BESIDE: [&str; 2] = [SearchProjector::NAME, RecommendationsProjector::NAME];
 
 /// How often requests for rebuilds are looked for, and metrics set.
 const CONTROL_EVERY: Duration = Duration::from_millis(500);
@@ -71,6 +74,7 @@ impl Projections {
         database: PgConnectOptions,
         projectors: Vec<Arc<dyn Projector>>,
         search: Option<SearchProjector>,
+        recommendations: Option<RecommendationsProjector>,
     ) -> Self {
         let pool = PgPoolOptions::new().max_connections(2).connect_lazy_with(database.clone());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -94,6 +98,13 @@ impl Projections {
             let runtime = tokio::runtime::Handle::current();
             let (log, stop) = (Arc::clone(&log), stop.clone());
             tasks.spawn_blocking(move || runtime.block_on(search.run(log, progress, stop)));
+        }
+        if let Some(recommendations) = recommendations {
+            let progress = Arc::new(Progress::new(RecommendationsProjector::NAME));
+            here.insert(RecommendationsProjector::NAME, Arc::clone(&progress));
+            let runtime = tokio::runtime::Handle::current();
+            let (log, stop) = (Arc::clone(&log), stop.clone());
+            tasks.spawn_blocking(move || runtime.block_on(recommendations.run(log, progress, stop)));
         }
         let control =
             Control { log: Arc::clone(&log), pool: pool.clone(), here: here.clone(), stop: stop.clone() };
@@ -165,13 +176,13 @@ impl Projections {
     /// does so.
     pub async fn rebuild(&self, name: &str) -> Result<(), RebuildError> {
         let known = self.0.here.contains_key(name)
-            || name == SearchProjector::NAME
+            || BESIDE.contains(&name)
             || self.status().await.iter().any(|status| status.name == name);
         if !known {
             return Err(RebuildError::Unknown(name.to_owned()));
         }
-        if name == SearchProjector::NAME && self.0.here.contains_key(name) {
-            // The index is here, and needs no PostgreSQL.
+        if BESIDE.contains(&name) && self.0.here.contains_key(name) {
+            // It is here, and needs no PostgreSQL.
         } else {
             sqlx::query("INSERT INTO views.rebuild_requests (name) VALUES ($1) ON CONFLICT DO NOTHING")
                 .bind(name)
@@ -315,8 +326,8 @@ impl Control {
             sqlx::query_scalar("SELECT name FROM views.rebuild_requests").fetch_all(&self.pool).await?;
         for name in names {
             let Some(progress) = self.here.get(&*name) else { continue };
-            if name == SearchProjector::NAME {
-                // The others delete their request as they begin; the index keeps nothing in PostgreSQL.
+            if BESIDE.contains(&&*name) {
+                // The others delete their request as they begin; these keep nothing in PostgreSQL.
                 sqlx::query("DELETE FROM views.rebuild_requests WHERE name = $1")
                     .bind(&name)
                     .execute(&self.pool)

@@ -1,6 +1,6 @@
-//! The projector of the search index: follows `item-*`, `inventory-*` and `synonyms-*`.
+//! The projector of the search index: follows `item-*`, `inventory-*`, `search-*` and `synonyms-*`.
 //!
-//! Items go to the index, with the position in each commit; what can be sold, and what was, goes to the availability beside
+//! Items go to the index, with the position in each commit; what can be sold, what was and what was clicked goes to the availability beside
 //! it, which is saved now and then with a position of its own. After a start it goes on from the lower of the two, and applies
 //! each kind of event only above the position of its own kind.
 //!
@@ -22,10 +22,11 @@ use souk_domain::{
     Decider, ItemId, SynonymsId,
     inventory::{Inventory, InventoryEvent},
     item::{Item, ItemEvent, ItemState},
+    search::{CATEGORY as SEARCHES, SearchEvent},
     synonyms::{Synonyms, SynonymsEvent},
 };
 use souk_event_log::{Direction, EventLog, Filter, Position, ReadError, Recorded, Revision, StreamName};
-use souk_search::{IndexWriter, Quantities, SearchError, SearchIndex, SynonymSource, worth};
+use souk_search::{IndexWriter, Quantities, SearchError, SearchIndex, SynonymSource, clicked, worth};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -159,7 +160,7 @@ impl<'a> Session<'a> {
         self.seen = self.start();
         self.tell();
         self.read_synonyms().await?;
-        let filter = Filter::categories([Item::CATEGORY, Inventory::CATEGORY, Synonyms::CATEGORY]);
+        let filter = Filter::categories([Item::CATEGORY, Inventory::CATEGORY, SEARCHES, Synonyms::CATEGORY]);
         let mut batches = Batches::begin(self.log, self.seen, filter).await?;
         loop {
             let wake = self.commit_at.into_iter().chain(self.save_at).min();
@@ -287,7 +288,11 @@ impl<'a> Session<'a> {
             } else if event.stream.category() == Synonyms::CATEGORY {
                 self.take_synonyms(event)?;
             } else if self.rebuild.is_some() || Some(event.position) > self.projector.stock_at {
-                self.count(event)?;
+                if event.stream.category() == SEARCHES {
+                    self.count_click(event)?;
+                } else {
+                    self.count(event)?;
+                }
             }
         }
         for (id, events) in items {
@@ -344,6 +349,19 @@ impl<'a> Session<'a> {
         availability.set(sku.0, availability.available(sku.0).unwrap_or(0) + on_hand - reserved);
         if sold > 0 {
             availability.sell(sku.0, sold, at);
+        }
+        Ok(())
+    }
+
+    fn count_click(&mut self, event: &Recorded) -> Result<(), ApplyError> {
+        let (SearchEvent::ResultClicked(click), at) = event::read::<SearchEvent>(event)? else {
+            return Ok(());
+        };
+        if let Some(recount) = &mut self.rebuild {
+            recount.quantities.entry(click.item_id.0).or_default().sold += clicked(at);
+            recount.latest = recount.latest.max(Some(at));
+        } else {
+            self.projector.index.availability().click(click.item_id.0, at);
         }
         Ok(())
     }

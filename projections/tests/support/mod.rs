@@ -24,6 +24,7 @@ use souk_domain::{
     },
     payment::{PaymentCompleted, PaymentEvent, PaymentFailed, PaymentPartlyRefunded, PaymentRequested},
     returns::{ReturnAccepted, ReturnCause, ReturnCompleted, ReturnEvent, ReturnParked, ReturnRequested},
+    search::{Facet, ResultClicked, SearchEvent, SearchMade},
     shipment::{
         ShipmentDelivered, ShipmentDispatched, ShipmentEvent, ShipmentReady, ShipmentRequested,
         ShipmentStatus,
@@ -73,7 +74,7 @@ impl World {
     }
 
     pub(crate) fn start_with(&self, projectors: Vec<Arc<dyn Projector>>) -> Projections {
-        Projections::start(Arc::clone(&self.log), self.database.options(), projectors, None)
+        Projections::start(Arc::clone(&self.log), self.database.options(), projectors, None, None)
     }
 
     pub(crate) async fn append_raw(
@@ -238,11 +239,26 @@ impl World {
                 _ => Ending::Completed,
             };
             last = self.buy(order_id(n), buyer, &[one, two], ending).await;
+            if n % 5 == 3 {
+                last = self.searched(&format!("teapot {}", n % 7), n as u64 % 3, one).await;
+            }
             if n % 5 == 2 {
                 last = self.after(order_id(n), buyer, one).await;
             }
         }
         last
+    }
+
+    /// Somebody searches, and opens a hit if there is one.
+    pub(crate) async fn searched(&self, query: &str, hits: u64, offer: &Offer) -> Position {
+        let (search_id, query) = (Uuid::nil(), query.to_owned());
+        let leads_to = (hits > 1).then(|| Facet { name: "brand".into(), value: "Brown".into() });
+        let click =
+            ResultClicked { search_id, query: query.clone(), item_id: offer.id, position: 1, searcher: None };
+        let made = SearchMade { search_id, query, hits, filters: vec![], leads_to, searcher: None };
+        let mut events = vec![SearchEvent::from(made)];
+        events.extend((hits > 0).then(|| click.into()));
+        self.append(StreamName::new("search", "2026-01-01"), events).await
     }
 
     /// A completed order's sale is booked, sent, returned and paid out.
@@ -306,7 +322,7 @@ impl World {
         .fetch_all(&self.pool)
         .await
         .unwrap();
-        assert_eq!(views.len(), 16, "{views:?}");
+        assert_eq!(views.len(), 17, "{views:?}");
         let mut rows = Vec::new();
         for view in views {
             let sql = format!("SELECT '{view} ' || t::text FROM views.{view} t ORDER BY 1");

@@ -45,6 +45,7 @@ use crate::{
         AcceptedLine, Disposition, ReturnAccepted, ReturnCause, ReturnCompleted, ReturnDeclined, ReturnEvent,
         ReturnLine, ReturnParked, ReturnRequested, ReturnResumed, ReturnSettled,
     },
+    search::{Facet, ResultClicked, SearchEvent, SearchMade},
     shipment::{
         ParcelLine, ShipmentCancelled, ShipmentDelivered, ShipmentDispatched, ShipmentEvent, ShipmentReady,
         ShipmentRefused, ShipmentRequested, ShipmentStatus, UnitsGivenUp,
@@ -286,7 +287,7 @@ pub fn shipment() -> Vec<ShipmentEvent> {
             request_id: Uuid::from_u128(9),
             lines: vec![ParcelLine { sku_id: sku_id("red"), quantity: 1 }],
             restock: false,
-            returned: false,
+            return_id: Some(return_id(1)),
             status: ShipmentStatus::Delivered,
         }
         .into(),
@@ -353,6 +354,20 @@ pub fn ledger() -> Vec<LedgerEvent> {
         PayoutSettled { payout_id, amount, reference: "TF1".to_owned() }.into(),
         PayoutFailed { payout_id, amount, reason: "the account is closed".to_owned() }.into(),
     ]
+}
+
+pub fn search() -> Vec<SearchEvent> {
+    let (search_id, query) = (Uuid::from_u128(21), "red lantern".to_owned());
+    let searcher = Some("bm9uY2UgYW5kIGNpcGhlcnRleHQ".to_owned());
+    let made = SearchMade {
+        search_id,
+        query: query.clone(),
+        hits: 12,
+        filters: vec!["brand".to_owned(), "inStock".to_owned()],
+        leads_to: Some(Facet { name: "category".to_owned(), value: "Home > Lamps".to_owned() }),
+        searcher: searcher.clone(),
+    };
+    vec![made.into(), ResultClicked { search_id, query, item_id: ITEM, position: 3, searcher }.into()]
 }
 
 pub fn synonyms() -> Vec<SynonymsEvent> {

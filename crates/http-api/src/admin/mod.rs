@@ -1,5 +1,5 @@
 //! What operators do: look at accounts, orders, projections, checkouts and synonyms, and set them right; give out promotions
-//! and credit.
+//! and credit; see what is not found.
 
 pub(crate) mod accounts;
 pub(crate) mod checkouts;
@@ -9,4 +9,5 @@ pub(crate) mod payouts;
 pub(crate) mod projections;
 pub(crate) mod promotions;
 pub(crate) mod returns;
+pub(crate) mod searches;
 pub(crate) mod synonyms;

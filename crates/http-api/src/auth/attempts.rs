@@ -72,6 +72,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Origin {
     }
 }
 
+impl Origin {
+    pub(crate) fn place(self) -> Option<IpAddr> {
+        self.0
+    }
+}
+
 /// Who has one IPv6 address has 2^64 of them.
 fn neighbourhood(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {

@@ -61,7 +61,7 @@ async fn it_describes_itself_and_says_how_it_is() {
     assert_eq!(shop.get("/healthz").send().await.expect(200).text("status"), "alive");
     let ready = shop.get("/readyz").send().await.expect(200);
     assert_eq!(ready.body["postgres"]["status"], "up");
-    assert_eq!(ready.body["projectors"].as_array().unwrap().len(), 10);
+    assert_eq!(ready.body["projectors"].as_array().unwrap().len(), 12);
     shop.pool.close().await;
     let unready = shop.get("/readyz").send().await.expect(503);
     assert_eq!(

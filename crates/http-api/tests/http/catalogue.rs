@@ -190,7 +190,10 @@ async fn a_search_finds_filters_and_turns_pages() {
     assert_eq!(search("facets=colour").await.problem(400, "malformed").fields(), ["facets"]);
     let suggested =
         shop.get("/v1/suggestions?prefix=lum").with("souk-min-position", &last).send().await.expect(200);
-    assert_eq!(suggested.body["suggestions"][0], json!({ "text": "Lumen", "kind": "brand" }));
+    assert_eq!(
+        suggested.body["suggestions"][0],
+        json!({ "text": "Lumen", "kind": "brand", "facet": { "name": "brand", "value": "Lumen" } })
+    );
     let own = shop
         .get("/v1/seller/items?size=3")
         .by(&sam)

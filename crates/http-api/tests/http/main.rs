@@ -11,4 +11,6 @@ mod orders;
 mod past;
 mod payments;
 mod pricing;
+mod recommendations;
+mod searches;
 mod support;

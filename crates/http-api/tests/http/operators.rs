@@ -82,8 +82,10 @@ async fn views_are_watched_and_built_again() {
             "ledger",
             "orders",
             "promotions",
+            "recommendations",
             "returns",
             "search",
+            "searches",
             "seller_orders",
             "stock"
         ]

@@ -25,7 +25,12 @@ use souk_gateways::{
 };
 use souk_http_api::{Api, Parts, Settings, router};
 use souk_local_postgres::{TestDatabase, TestPostgres};
-use souk_projections::{Projections, read_models, search::SearchProjector};
+use souk_projections::{
+    Projections, read_models,
+    recommendations::{RecommendationsProjector, Recommender},
+    search::SearchProjector,
+};
+use souk_recommendations::Book;
 use souk_search::SearchIndex;
 use souk_vault::{MasterKey, Vault};
 use tempfile::TempDir;
@@ -56,23 +61,34 @@ impl Shop {
     /// Where shipping and tax cost something.
     pub(crate) async fn priced(prices: Value) -> Self {
         let prices = serde_json::from_value(prices).unwrap();
-        Self::built(None, "{}", Settings::default(), prices).await
+        Self::built(None, None, "{}", Settings::default(), prices).await
+    }
+
+    /// Over a log of the caller's.
+    pub(crate) async fn over(log: Arc<dyn EventLog>) -> Self {
+        Self::built(Some(log), None, "{}", Settings::default(), PriceList::default()).await
     }
 
     pub(crate) async fn with(script: &str, settings: Settings) -> Self {
-        Self::built(None, script, settings, PriceList::default()).await
+        Self::built(None, None, script, settings, PriceList::default()).await
     }
 
     /// Through Stripe, if one is given.
     pub(crate) async fn paid_through(stripe: Option<Stripe>, script: &str, settings: Settings) -> Self {
-        Self::built(stripe, script, settings, PriceList::default()).await
+        Self::built(None, stripe, script, settings, PriceList::default()).await
     }
 
-    async fn built(stripe: Option<Stripe>, script: &str, settings: Settings, prices: PriceList) -> Self {
+    async fn built(
+        log: Option<Arc<dyn EventLog>>,
+        stripe: Option<Stripe>,
+        script: &str,
+        settings: Settings,
+        prices: PriceList,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = TestPostgres::shared().await.database().await;
-        let log: Arc<dyn EventLog> =
-            SqliteLog::open(&folder.path().join("events.sqlite"), sqlite::Options::default()).unwrap();
+        let file = folder.path().join("events.sqlite");
+        let log = log.unwrap_or_else(|| SqliteLog::open(&file, sqlite::Options::default()).unwrap());
         let clock = Clock::system();
         let now = clock.clone();
         let script = Script::parse(script).unwrap();
@@ -89,7 +105,14 @@ impl Shop {
         let market = Arc::new(market.with_prices(prices));
         let index = SearchIndex::open(&folder.path().join("search"), souk_search::Config::default()).unwrap();
         let search = SearchProjector::new(Arc::clone(&index));
-        let projections = Projections::start(log, database.options(), read_models(), Some(search));
+        let book = Book::open(&folder.path().join("recommendations")).unwrap();
+        let projections = Projections::start(
+            log,
+            database.options(),
+            read_models(),
+            Some(search),
+            Some(RecommendationsProjector::new(Arc::clone(&book))),
+        );
         projections.ready(PATIENCE).await.unwrap();
         let checkout = CheckoutSettings { deadline: Duration::from_mins(15), attempts: 2, snapshot: None };
         let process = ProcessManager::new(Arc::clone(&market), checkout);
@@ -102,6 +125,7 @@ impl Shop {
             market: Arc::clone(&market),
             pool: pool.clone(),
             projections,
+            recommender: Some(Arc::new(Recommender::new(book, Arc::clone(&index)))),
             search: Some(index),
             process: Some(process),
             settings,

@@ -9,9 +9,20 @@ use futures::StreamExt;
 use serde::Serialize;
 use souk_commands::checkout::Checkout;
 use souk_domain::{
-    Decider, DomainEvent, UnreadableEvent, account::Account, cart::Cart, credit::Credit,
-    inventory::Inventory, item::Item, ledger::Ledger, order::Orders, payment::Payment, promotion::Promotion,
-    returns::Returns, shipment::Shipment, synonyms::Synonyms,
+    Decider, DomainEvent, UnreadableEvent,
+    account::Account,
+    cart::Cart,
+    credit::Credit,
+    inventory::Inventory,
+    item::Item,
+    ledger::Ledger,
+    order::Orders,
+    payment::Payment,
+    promotion::Promotion,
+    returns::Returns,
+    search::{self, SearchEvent},
+    shipment::Shipment,
+    synonyms::Synonyms,
 };
 use souk_event_log::{Direction, EventLog, Filter, Recorded, SqliteLog, sqlite::Options};
 
@@ -104,6 +115,9 @@ fn decode(event: &Recorded) -> Result<(), UnreadableEvent> {
         Orders::CATEGORY => read::<Orders>(event),
         Payment::CATEGORY => read::<Payment>(event),
         Shipment::CATEGORY => read::<Shipment>(event),
+        search::CATEGORY => {
+            SearchEvent::from_json(&event.event_type, event.schema_version(), &event.data).map(drop)
+        }
         Synonyms::CATEGORY => read::<Synonyms>(event),
         Returns::CATEGORY => read::<Returns>(event),
         Ledger::CATEGORY => read::<Ledger>(event),

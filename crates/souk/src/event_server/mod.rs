@@ -10,7 +10,7 @@ use anyhow::Context;
 use souk_commands::{Market, checkout::Checkout, clock::Clock};
 use souk_domain::{
     Decider, account::Account, cart::Cart, credit::Credit, inventory::Inventory, item::Item, ledger::Ledger,
-    order::Orders, payment::Payment, promotion::Promotion, returns::Returns, shipment::Shipment,
+    order::Orders, payment::Payment, promotion::Promotion, returns::Returns, search, shipment::Shipment,
     synonyms::Synonyms,
 };
 use souk_event_log::EventLog;
@@ -130,6 +130,7 @@ fn categories() -> BTreeSet<String> {
         Payment::CATEGORY,
         Returns::CATEGORY,
         Shipment::CATEGORY,
+        search::CATEGORY,
         Synonyms::CATEGORY,
         Promotion::CATEGORY,
         Credit::CATEGORY,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use souk_commands::checkout::Checkout;
 use souk_domain::{
     Decider, DomainEvent, account::Account, cart::Cart, credit::Credit, inventory::Inventory, item::Item,
-    ledger::Ledger, order::Orders, payment::Payment, promotion::Promotion, returns::Returns,
+    ledger::Ledger, order::Orders, payment::Payment, promotion::Promotion, returns::Returns, search,
     shipment::Shipment, synonyms::Synonyms,
 };
 use souk_event_log::{At, Direction, EventLog, StreamName};
@@ -30,6 +30,7 @@ pub(super) async fn state(log: &dyn EventLog, stream: &str, at: Option<At>) -> a
         Credit::CATEGORY => fold::<Credit>(log, &stream, at).await,
         Account::CATEGORY => fold::<Account>(log, &stream, at).await,
         Checkout::CATEGORY => fold::<Checkout>(log, &stream, at).await,
+        search::CATEGORY => bail!("what people searched for adds up to no state; read the stream"),
         other => bail!("there is no category {other}"),
     }
 }

@@ -1,5 +1,5 @@
 //! How fast searches are answered over HTTP, with twenty hits and three facets, by a server of its own: in a closed loop, at
-//! a rate, and with a misspelt word; beside the same question asked of bare Tantivy in this process. The index is made here
+//! a rate, and with a misspelt word; suggestions at that rate; beside the same question asked of bare Tantivy in this process. The index is made here
 //! and the server started on it: what fills it otherwise, the log, is measured by `souk bench replay`.
 
 use std::{
@@ -53,6 +53,9 @@ struct Report {
     closed_loop: Load,
     open_loop: Load,
     one_word_misspelt: Load,
+    /// Beginnings of the same words, one of four misspelt.
+    suggestions: Load,
+    gathering: Gathering,
     alone: Alone,
     /// Without the mapped index, which the system may take back.
     souk_memory_bytes: Option<u64>,
@@ -69,6 +72,14 @@ struct Load {
     failed: u64,
     /// Milliseconds; at a rate from when the search was due.
     latency_ms: Latency,
+}
+
+/// What is popular, in this process.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Gathering {
+    seconds: f64,
+    bytes: usize,
 }
 
 /// The same searches one after another, in milliseconds.
@@ -94,7 +105,7 @@ pub(super) async fn run(items: usize, args: &SearchArgs) -> anyhow::Result<()> {
         let terms = terms.clone();
         move || build(&place, &catalogue, items as u64, &terms)
     });
-    let Built { indexed_per_second, bare, in_process } = built.await??;
+    let Built { indexed_per_second, bare, in_process, gathering } = built.await??;
     begin_log(&data).await?;
     let index_bytes = size_of(&data.search())?;
 
@@ -115,6 +126,9 @@ pub(super) async fn run(items: usize, args: &SearchArgs) -> anyhow::Result<()> {
     let (closed_loop, _) = closed(&http, &right, args.clients, None, args.duration).await?;
     let open_loop = open(&http, &right, args.rate, args.duration).await?;
     let misspelt = open(&http, &wrong, args.rate, args.duration).await?;
+    // The last: the server has gathered by now what is popular.
+    let typed: Arc<[String]> = prefixes(&terms).map(|prefix| suggest_url(&target, &prefix)).collect();
+    let suggestions = open(&http, &typed, args.rate, args.duration).await?;
     let memory = target.pid.and_then(proc::Usage::of).map(|usage| usage.anonymous_bytes);
 
     let report = Report {
@@ -126,6 +140,8 @@ pub(super) async fn run(items: usize, args: &SearchArgs) -> anyhow::Result<()> {
         closed_loop,
         open_loop,
         one_word_misspelt: misspelt,
+        suggestions,
+        gathering,
         alone: Alone {
             bare_tantivy_ms: Latency::of(&bare),
             in_process_ms: Latency::of(&in_process),
@@ -147,6 +163,7 @@ struct Built {
     indexed_per_second: f64,
     bare: Histogram<u64>,
     in_process: Histogram<u64>,
+    gathering: Gathering,
 }
 
 /// Makes the index, and searches it from here before a server does.
@@ -201,7 +218,10 @@ fn build(
             }
         }
     }
-    Ok(Built { indexed_per_second, bare, in_process })
+    let began = Instant::now();
+    let bytes = index.gather_suggestions(&[])?;
+    let gathering = Gathering { seconds: began.elapsed().as_secs_f64(), bytes };
+    Ok(Built { indexed_per_second, bare, in_process, gathering })
 }
 
 /// The index says it holds the log up to its first event: so there has to be one, of a kind that nobody reads.
@@ -227,8 +247,24 @@ fn size_of(folder: &Path) -> anyhow::Result<u64> {
     Ok(bytes)
 }
 
+/// What is typed on the way to the terms: three letters or more, in one of four with letters exchanged.
+fn prefixes(terms: &[(String, String)]) -> impl Iterator<Item = String> {
+    terms.iter().enumerate().map(|(number, (right, wrong))| {
+        let (term, letters) = if number % 4 == 3 { (wrong, 7 + number % 5) } else { (right, 3 + number % 6) };
+        term.chars().take(letters).collect()
+    })
+}
+
+fn suggest_url(target: &Target, prefix: &str) -> String {
+    format!("{}/v1/suggestions?prefix={}", target.url, escaped(prefix))
+}
+
+fn escaped(text: &str) -> percent_encoding::PercentEncode<'_> {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
+}
+
 fn url(target: &Target, term: &str) -> String {
-    let term = percent_encoding::utf8_percent_encode(term, percent_encoding::NON_ALPHANUMERIC);
+    let term = escaped(term);
     format!("{}/v1/items?term={term}&size={SIZE}&facets={}", target.url, FACETS.join(","))
 }
 
@@ -343,6 +379,7 @@ impl Report {
                 format!("{}/s offered, one word misspelt", of_rate(&self.one_word_misspelt)),
                 &self.one_word_misspelt,
             ),
+            (format!("{}/s offered, suggestions", of_rate(&self.suggestions)), &self.suggestions),
         ] {
             let Latency { p50, p99, max, .. } = load.latency_ms;
             println!(
@@ -365,6 +402,8 @@ impl Report {
         println!("{:<40}{:>10.2} s", "start until the first answer", self.start_to_first_answer_seconds);
         println!("{:<40}{:>10} items/s", "indexed", grouped(self.indexed_per_second.round() as u64));
         println!("{:<40}{:>10} MiB", "index on disk", grouped(self.index_bytes >> 20));
+        let Gathering { seconds, bytes } = self.gathering;
+        println!("{:<40}{seconds:>10.2} s, {} MiB", "what is popular, gathered", grouped(bytes as u64 >> 20));
         if let Some(bytes) = self.souk_memory_bytes {
             println!("{:<40}{:>10} MiB", "memory of souk beyond the mapped index", grouped(bytes >> 20));
         }

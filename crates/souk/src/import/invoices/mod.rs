@@ -32,6 +32,7 @@ use souk_domain::{
 };
 use souk_event_log::{Direction, Filter};
 use souk_gateways::sandbox::Script;
+use souk_recommendations::Purchase;
 use uuid::Uuid;
 
 use self::{
@@ -79,6 +80,27 @@ pub(crate) async fn run(config: Config, path: &Path) -> anyhow::Result<()> {
     drop(market);
     site.leave().await?;
     result?.print(began.elapsed())
+}
+
+/// The sales alone, in the order of their time, for whoever wants to learn from them without a market. Who is not named is
+/// nobody's repeated customer.
+pub(crate) fn purchases(path: &Path) -> anyhow::Result<Vec<Purchase>> {
+    let reading = Progress::new("reading", 0);
+    let reader = file::open(path)?;
+    let sheet = Sheet::read(reader, |rows| reading.set(rows)).with_context(|| path.display().to_string())?;
+    reading.finish();
+    let item = |code: usize| Uuid::new_v5(&NAMESPACE, sheet.codes[code].text.as_bytes());
+    let purchase = |invoice: &SaleInvoice| Purchase {
+        buyer: match &invoice.customer {
+            Some(customer) => account(Some(customer)).0,
+            None => command("invoice", &invoice.number),
+        },
+        items: invoice.lines.iter().map(|line| item(line.code)).collect(),
+        at: invoice.date,
+    };
+    let mut purchases: Vec<Purchase> = sheet.invoices.iter().map(purchase).collect();
+    purchases.sort_by_key(|purchase| purchase.at);
+    Ok(purchases)
 }
 
 async fn import(market: &Arc<Market>, sheet: Sheet) -> anyhow::Result<Outcome> {

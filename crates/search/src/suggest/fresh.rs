@@ -1,0 +1,148 @@
+//! Completions out of the index as it is now: they are keys of it, so they are as fresh as it is, cost no memory and need no
+//! building; a prefix is a range of a sorted dictionary. How a completion is written, with capitals and accents, is read
+//! from a document that has it.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Deserialize;
+use tantivy::postings::TermInfo;
+use tantivy::schema::IndexRecordOption;
+use tantivy::{DocAddress, DocSet, Searcher, TERMINATED, TantivyDocument};
+
+use super::{SuggestedFacet, Suggestion, SuggestionKind, entrances, path, shown};
+use crate::index::source;
+use crate::query::SearchError;
+use crate::schema::{Fields, Key};
+
+/// Of a prefix's range in one segment no more terms than this are looked at.
+const SCAN: usize = 500;
+
+const KINDS: [(SuggestionKind, Key); 3] = [
+    (SuggestionKind::Brand, Key::BrandSuggestion),
+    (SuggestionKind::Category, Key::CategorySuggestion),
+    (SuggestionKind::Title, Key::TitleSuggestion),
+];
+
+/// The most common ones first, but for those that are known.
+pub(super) fn beginning_with(
+    searcher: &Searcher,
+    fields: &Fields,
+    prefix: &str,
+    known: &HashSet<String>,
+    size: usize,
+) -> Result<Vec<(SuggestionKind, Vec<Suggestion>)>, SearchError> {
+    let mut all = Vec::with_capacity(KINDS.len());
+    for (kind, key) in KINDS {
+        let mut completions: Vec<Completion> = completions(searcher, fields, key, prefix)?;
+        completions.retain(|completion| !known.contains(&completion.key[1..]));
+        completions.sort_unstable_by(|a, b| {
+            b.items.cmp(&a.items).then_with(|| a.key.len().cmp(&b.key.len())).then_with(|| a.key.cmp(&b.key))
+        });
+        let mut found: Vec<Suggestion> = Vec::new();
+        // Several keys may lead to one name; not all of them are worth reading.
+        for completion in completions.into_iter().take(3 * size) {
+            if found.len() >= size {
+                break;
+            }
+            let Some(example) = completion.example(searcher, fields)? else { continue };
+            let document: TantivyDocument = searcher.doc(example)?;
+            let names: Names = serde_json::from_slice(source(&document, fields))?;
+            let Some(suggestion) = names.suggestion(kind, key, &completion.key) else { continue };
+            if found.iter().all(|other| other.text != suggestion.text) {
+                found.push(suggestion);
+            }
+        }
+        all.push((kind, found));
+    }
+    Ok(all)
+}
+
+struct Completion {
+    key: String,
+    /// How many items have it; some may be deleted by now.
+    items: u64,
+    /// Its postings, by segment.
+    places: Vec<(u32, TermInfo)>,
+}
+
+impl Completion {
+    /// A document that has the key, if there still is one.
+    fn example(&self, searcher: &Searcher, fields: &Fields) -> tantivy::Result<Option<DocAddress>> {
+        for (ordinal, place) in &self.places {
+            let segment = searcher.segment_reader(*ordinal);
+            let inverted = segment.inverted_index(fields.keys)?;
+            let mut postings = inverted.read_postings_from_terminfo(place, IndexRecordOption::Basic)?;
+            while postings.doc() != TERMINATED {
+                if !segment.is_deleted(postings.doc()) {
+                    return Ok(Some(DocAddress::new(*ordinal, postings.doc())));
+                }
+                postings.advance();
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The keys that the prefix leads to.
+fn completions(
+    searcher: &Searcher,
+    fields: &Fields,
+    kind: Key,
+    prefix: &str,
+) -> tantivy::Result<Vec<Completion>> {
+    let from = kind.text(prefix).into_bytes();
+    let mut to = from.clone();
+    to.push(0xff); // above every byte of UTF-8
+    let mut found: HashMap<String, Completion> = HashMap::new();
+    for (ordinal, segment) in (0..).zip(searcher.segment_readers()) {
+        let inverted = segment.inverted_index(fields.keys)?;
+        let mut stream = inverted.terms().range().ge(&from).lt(&to).into_stream()?;
+        let mut scanned = 0;
+        while scanned < SCAN && stream.advance() {
+            scanned += 1;
+            let key = String::from_utf8_lossy(stream.key());
+            let known = match found.get_mut(key.as_ref()) {
+                Some(known) => known,
+                None => found.entry(key.to_string()).or_insert_with(|| Completion {
+                    key: key.into_owned(),
+                    items: 0,
+                    places: Vec::new(),
+                }),
+            };
+            known.items += u64::from(stream.value().doc_freq);
+            known.places.push((ordinal, stream.value().clone()));
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// What a document's suggestions were made from.
+#[derive(Deserialize)]
+pub(super) struct Names {
+    pub(super) name: String,
+    pub(super) brand: Option<String>,
+    pub(super) category: Vec<String>,
+}
+
+impl Names {
+    /// The name that has this key, as it is written.
+    fn suggestion(self, kind: SuggestionKind, key: Key, text: &str) -> Option<Suggestion> {
+        let leads = |name: &str| entrances(&shown(name)).any(|entrance| key.text(&entrance) == text);
+        let category =
+            |names: &[String]| (!names.is_empty()).then(|| SuggestedFacet::new("category", &path(names)));
+        let (name, facet) = match kind {
+            SuggestionKind::Brand => {
+                let brand = self.brand.filter(|brand| leads(brand))?;
+                let facet = SuggestedFacet::new("brand", brand.trim());
+                (brand, Some(facet))
+            }
+            SuggestionKind::Category => {
+                let at = self.category.iter().position(|name| leads(name))?;
+                (self.category[at].clone(), category(&self.category[..=at]))
+            }
+            SuggestionKind::Title if leads(&self.name) => (self.name, category(&self.category)),
+            SuggestionKind::Title | SuggestionKind::Query => return None,
+        };
+        Some(Suggestion { text: shown(&name), kind, facet })
+    }
+}
