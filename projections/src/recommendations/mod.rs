@@ -9,124 +9,58 @@
 
 mod query;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use futures::StreamExt;
+use lru::LruCache;
 use souk_domain::{AccountId, Decider, OrderId, account::AccountEvent, order::OrderEvent, order::Orders};
-use souk_event_log::{Direction, EventLog, Filter, Position, ReadError, Recorded, StreamName};
-use souk_recommendations::{Book, BookError, Change, Draft, Purchase};
-use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
+use souk_event_log::{Direction, EventLog, Filter, Recorded, StreamName};
+use souk_recommendations::{Book, Change, Purchase};
+use tokio::time::Instant;
 
 pub use self::query::{Because, Recommendation, RecommendationError, Recommender, Related};
 use crate::{
     event,
-    runner::{ApplyError, Batches, Progress, ProjectorState, ProjectorStatus},
+    runner::{ApplyError, Batches, Beside, Course, Ended, Failure},
 };
 
 /// How often the position is written down although nothing was learnt.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
-const RETRY: Duration = Duration::from_secs(1);
 /// Orders that are remembered from when they were placed until they complete; others are read again.
-const UNDER_WAY: usize = 10_000;
+const UNDER_WAY: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
 /// The writing side of recommendations.
 pub struct RecommendationsProjector {
     book: Arc<Book>,
-    generation: u32,
-    /// Whether that one is still being learnt: what interrupts it begins it again.
-    building: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Event(ApplyError),
-    #[error(transparent)]
-    Book(#[from] BookError),
-    #[error(transparent)]
-    Log(#[from] ReadError),
-}
-
-impl From<ApplyError> for Failure {
-    fn from(error: ApplyError) -> Self {
-        Self::Event(error)
-    }
-}
-
-/// How a session ended without a failure.
-enum Ended {
-    Stopped,
-    Rebuild,
 }
 
 impl RecommendationsProjector {
     pub const NAME: &'static str = "recommendations";
 
     pub fn new(book: Arc<Book>) -> Self {
-        Self { book, generation: 1, building: false }
+        Self { book }
     }
+}
 
-    pub(crate) async fn run(
-        mut self,
-        log: Arc<dyn EventLog>,
-        progress: Arc<Progress>,
-        stop: CancellationToken,
-    ) {
-        let mut rebuild = false;
-        while !stop.is_cancelled() {
-            rebuild = match self.session(&*log, &progress, rebuild, &stop).await {
-                Ok(Ended::Stopped) => return,
-                Ok(Ended::Rebuild) => true,
-                Err(Failure::Event(error)) => {
-                    let error = error.to_string();
-                    tracing::error!(name = Self::NAME, error, "projector stopped");
-                    progress.stopped(self.generation, &error);
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = progress.rebuild.notified() => true,
-                    }
-                }
-                Err(failure) => {
-                    tracing::warn!(name = Self::NAME, error = %failure, "projector interrupted, trying again");
-                    progress.troubled(&failure.to_string());
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = sleep(RETRY) => {}
-                    }
-                    self.building || matches!(&failure, Failure::Book(error) if error.is_damaged())
-                }
-            };
-        }
-    }
-
-    async fn session(
-        &mut self,
-        log: &dyn EventLog,
-        progress: &Progress,
-        rebuild: bool,
-        stop: &CancellationToken,
-    ) -> Result<Ended, Failure> {
+impl Beside for RecommendationsProjector {
+    async fn session(&mut self, course: &mut Course) -> Result<Ended, Failure> {
+        let (log, progress) = (Arc::clone(&course.log), Arc::clone(&course.progress));
+        let stop = course.stop.clone();
         // A book that knows more than the log was learnt from one that is gone, and counts for nothing.
-        let anew = rebuild || self.book.position() > log.head().await?;
+        let anew = course.rebuild || self.book.position() > log.head().await?;
         // Before anything was learnt there is nothing to build beside.
         let beside = anew && self.book.position().is_some();
         if anew {
-            self.generation += u32::from(!self.building);
-            self.building = beside;
-            tracing::info!(name = Self::NAME, "learning everything anew");
+            course.begin_anew(beside);
         }
         let mut draft = if beside { Some(self.book.draft()?) } else { None };
         let mut seen = if beside { None } else { self.book.position() };
-        self.tell(progress, beside, seen);
-        let mut learner = Learner { log, under_way: UnderWay::default() };
+        // What was learnt so far is worth something before it is all.
+        course.tell(true, self.book.position());
+        let mut learner = Learner { log: &*log, under_way: LruCache::new(UNDER_WAY) };
         // Events of other types say nothing here, whatever program wrote them.
         let filter = Filter::event_types(["OrderPlaced", "OrderCompleted", "AccountForgotten"]);
-        let mut batches = Batches::begin(log, seen, filter).await?;
+        let mut batches = Batches::begin(&*log, seen, filter).await?;
         let mut saved = Instant::now();
         loop {
             let batch = tokio::select! {
@@ -156,64 +90,15 @@ impl RecommendationsProjector {
                 && let Some(position) = seen
                 && let Some(draft) = draft.take()
             {
-                self.publish(draft, position)?;
-                self.building = false;
-                self.tell(progress, false, seen);
+                draft.apply(&[], position)?;
+                self.book.publish(draft)?;
+                course.serve();
+                course.tell(true, seen);
             }
-            progress.moved(self.generation, seen);
+            course.moved(seen);
             if batch.live {
-                progress.idle(self.generation);
+                course.idle();
             }
-        }
-    }
-
-    fn publish(&self, draft: Draft, position: Position) -> Result<(), BookError> {
-        draft.apply(&[], position)?;
-        self.book.publish(draft)?;
-        tracing::info!(name = Self::NAME, "the new recommendations are served");
-        Ok(())
-    }
-
-    /// Makes known what there is.
-    fn tell(&self, progress: &Progress, beside: bool, seen: Option<Position>) {
-        let status = |generation, served, position| ProjectorStatus {
-            name: Self::NAME.to_owned(),
-            version: 1,
-            generation,
-            served,
-            state: if served { ProjectorState::Active } else { ProjectorState::Building },
-            position,
-            head: None,
-            lag_events: 0,
-            lag_seconds: None,
-            error: None,
-        };
-        let statuses = if beside {
-            let served = status(self.generation - 1, true, self.book.position());
-            vec![served, status(self.generation, false, None)]
-        } else {
-            // What was learnt so far is worth something before it is all.
-            vec![status(self.generation, true, seen)]
-        };
-        progress.take_lead(statuses, true);
-    }
-}
-
-/// Orders as they were placed, the latest of them.
-#[derive(Default)]
-struct UnderWay {
-    placed: HashMap<OrderId, Purchase>,
-    order: VecDeque<OrderId>,
-}
-
-impl UnderWay {
-    fn put(&mut self, id: OrderId, purchase: Purchase) {
-        self.placed.insert(id, purchase);
-        self.order.push_back(id);
-        if self.order.len() > UNDER_WAY
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.placed.remove(&oldest);
         }
     }
 }
@@ -221,7 +106,8 @@ impl UnderWay {
 /// From events to what they teach.
 struct Learner<'a> {
     log: &'a dyn EventLog,
-    under_way: UnderWay,
+    /// As they were placed.
+    under_way: LruCache<OrderId, Purchase>,
 }
 
 impl Learner<'_> {
@@ -245,7 +131,7 @@ impl Learner<'_> {
     }
 
     async fn completed(&mut self, id: OrderId, stream: &StreamName) -> Result<Option<Purchase>, Failure> {
-        if let Some(purchase) = self.under_way.placed.remove(&id) {
+        if let Some(purchase) = self.under_way.pop(&id) {
             return Ok(Some(purchase));
         }
         let mut first = self.log.read_stream(stream, 0, Direction::Forward, 1);

@@ -1,6 +1,7 @@
 //! The runner: one task per projector, each on a connection of its own, from the event log to PostgreSQL.
 //!
 //! - [`projector`]: what a read model brings along;
+//! - [`beside`]: projectors that keep files of their own instead;
 //! - [`batch`]: events gathered from a subscription;
 //! - [`follow`]: rows and checkpoint in one transaction; an event that cannot be applied stops that projector alone;
 //! - [`generation`]: the tables of a version, built beside the old ones and swapped when caught up;
@@ -8,6 +9,7 @@
 //! - [`status`]: how far each projector is.
 
 mod batch;
+mod beside;
 mod follow;
 mod generation;
 mod projector;
@@ -25,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use batch::Batches;
+pub(crate) use beside::{Beside, Course, Ended, Failure};
 pub(crate) use projector::EventError;
 pub use projector::{ApplyError, Projector};
 pub(crate) use status::Progress;
@@ -92,19 +95,14 @@ impl Projections {
             tasks.spawn(supervisor.run());
         }
         if let Some(search) = search {
-            let progress = Arc::new(Progress::new(SearchProjector::NAME));
-            here.insert(SearchProjector::NAME, Arc::clone(&progress));
-            // Writing the index blocks, so it has a thread of its own.
-            let runtime = tokio::runtime::Handle::current();
-            let (log, stop) = (Arc::clone(&log), stop.clone());
-            tasks.spawn_blocking(move || runtime.block_on(search.run(log, progress, stop)));
+            let (progress, writing) = beside(SearchProjector::NAME, search, &log, &stop);
+            here.insert(SearchProjector::NAME, progress);
+            tasks.spawn_blocking(writing);
         }
         if let Some(recommendations) = recommendations {
-            let progress = Arc::new(Progress::new(RecommendationsProjector::NAME));
-            here.insert(RecommendationsProjector::NAME, Arc::clone(&progress));
-            let runtime = tokio::runtime::Handle::current();
-            let (log, stop) = (Arc::clone(&log), stop.clone());
-            tasks.spawn_blocking(move || runtime.block_on(recommendations.run(log, progress, stop)));
+            let (progress, writing) = beside(RecommendationsProjector::NAME, recommendations, &log, &stop);
+            here.insert(RecommendationsProjector::NAME, progress);
+            tasks.spawn_blocking(writing);
         }
         let control =
             Control { log: Arc::clone(&log), pool: pool.clone(), here: here.clone(), stop: stop.clone() };
@@ -230,6 +228,19 @@ impl Projections {
         self.0.tasks.wait().await;
         self.0.pool.close().await;
     }
+}
+
+/// What it is to be known by, and what its thread does.
+fn beside(
+    name: &'static str,
+    projector: impl Beside,
+    log: &Arc<dyn EventLog>,
+    stop: &CancellationToken,
+) -> (Arc<Progress>, impl FnOnce() + Send + 'static) {
+    let progress = Arc::new(Progress::new(name));
+    let course = Course::new(Arc::clone(log), Arc::clone(&progress), stop.clone());
+    let runtime = tokio::runtime::Handle::current();
+    (progress, move || runtime.block_on(beside::run(projector, course)))
 }
 
 impl Drop for Inner {

@@ -78,6 +78,10 @@ impl Progress {
         }
     }
 
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Whether this process writes the projector's tables.
     pub(crate) fn is_here(&self) -> bool {
         self.served.borrow().here

@@ -25,15 +25,14 @@ use souk_domain::{
     search::{CATEGORY as SEARCHES, SearchEvent},
     synonyms::{Synonyms, SynonymsEvent},
 };
-use souk_event_log::{Direction, EventLog, Filter, Position, ReadError, Recorded, Revision, StreamName};
-use souk_search::{IndexWriter, Quantities, SearchError, SearchIndex, SynonymSource, clicked, worth};
-use tokio::time::{Instant, sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
+use souk_event_log::{Direction, Filter, Position, ReadError, Recorded, Revision, StreamName};
+use souk_search::{IndexWriter, Quantities, SearchIndex, SynonymSource, clicked, worth};
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use crate::{
     event,
-    runner::{ApplyError, Batches, Progress, ProjectorState, ProjectorStatus},
+    runner::{ApplyError, Batches, Beside, Course, Ended, Failure},
     stock,
 };
 
@@ -43,7 +42,6 @@ const COMMIT_AFTER: Duration = Duration::from_millis(150);
 const COMMIT_ITEMS: usize = 5_000;
 /// How often positions and quantities are written down although no item changed.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
-const RETRY: Duration = Duration::from_secs(1);
 
 /// The writing side of the search index.
 pub struct SearchProjector {
@@ -52,29 +50,6 @@ pub struct SearchProjector {
     items_at: Option<Position>,
     /// Inventory events up to here are in the availability.
     stock_at: Option<Position>,
-    generation: u32,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Event(ApplyError),
-    #[error("the index: {0}")]
-    Index(#[from] SearchError),
-    #[error(transparent)]
-    Log(#[from] ReadError),
-}
-
-impl From<ApplyError> for Failure {
-    fn from(error: ApplyError) -> Self {
-        Self::Event(error)
-    }
-}
-
-/// How a session ended without a failure.
-enum Ended {
-    Stopped,
-    Rebuild,
 }
 
 impl SearchProjector {
@@ -82,51 +57,22 @@ impl SearchProjector {
 
     pub fn new(index: Arc<SearchIndex>) -> Self {
         let stock_at = index.availability().position();
-        Self { index, items_at: None, stock_at, generation: 1 }
+        Self { index, items_at: None, stock_at }
     }
+}
 
-    pub(crate) async fn run(
-        mut self,
-        log: Arc<dyn EventLog>,
-        progress: Arc<Progress>,
-        stop: CancellationToken,
-    ) {
-        let mut rebuild = false;
-        while !stop.is_cancelled() {
-            // A writer that failed has lost what it had not committed.
-            self.items_at = self.index.position();
-            let result = Session::new(&mut self, &*log, &progress).run(rebuild, &stop).await;
-            rebuild = false;
-            match result {
-                Ok(Ended::Stopped) => return,
-                Ok(Ended::Rebuild) => rebuild = true,
-                Err(Failure::Event(error)) => {
-                    let error = error.to_string();
-                    tracing::error!(name = Self::NAME, error, "projector stopped");
-                    progress.stopped(self.generation, &error);
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = progress.rebuild.notified() => rebuild = true,
-                    }
-                }
-                Err(failure) => {
-                    tracing::warn!(name = Self::NAME, error = %failure, "projector interrupted, trying again");
-                    progress.troubled(&failure.to_string());
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = sleep(RETRY) => {}
-                    }
-                }
-            }
-        }
+impl Beside for SearchProjector {
+    async fn session(&mut self, course: &mut Course) -> Result<Ended, Failure> {
+        // A writer that failed has lost what it had not committed.
+        self.items_at = self.index.position();
+        Session::new(self, course).run().await
     }
 }
 
 /// From one opening of the writer to its end.
 struct Session<'a> {
     projector: &'a mut SearchProjector,
-    log: &'a dyn EventLog,
-    progress: &'a Progress,
+    course: &'a mut Course,
     /// Quantities counted anew by a rebuild, which is shown when it has caught up, in one commit.
     rebuild: Option<Recount>,
     /// Whether the index has ever caught up.
@@ -138,30 +84,32 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(projector: &'a mut SearchProjector, log: &'a dyn EventLog, progress: &'a Progress) -> Self {
+    fn new(projector: &'a mut SearchProjector, course: &'a mut Course) -> Self {
         let served = projector.items_at.is_some();
-        Self { projector, log, progress, rebuild: None, served, seen: None, commit_at: None, save_at: None }
+        Self { projector, course, rebuild: None, served, seen: None, commit_at: None, save_at: None }
     }
 
-    async fn run(mut self, rebuild: bool, stop: &CancellationToken) -> Result<Ended, Failure> {
+    async fn run(mut self) -> Result<Ended, Failure> {
+        let (log, progress) = (Arc::clone(&self.course.log), Arc::clone(&self.course.progress));
+        let stop = self.course.stop.clone();
         let index = Arc::clone(&self.projector.index);
         let mut writer = index.writer()?;
         // An index that knows more than the log was made from one that is gone, and counts for nothing.
-        let ahead = self.projector.items_at.max(self.projector.stock_at) > self.log.head().await?;
-        if ahead || rebuild {
-            self.projector.generation += 1;
-        }
-        // Before the first commit there is nothing to build beside.
-        if ahead || (rebuild && self.served) {
-            self.rebuild = Some(Recount::default());
-            tracing::info!(name = SearchProjector::NAME, "building the index anew");
-            writer.clear()?;
+        let ahead = self.projector.items_at.max(self.projector.stock_at) > log.head().await?;
+        if ahead || self.course.rebuild {
+            // Before the first commit there is nothing to build beside.
+            let beside = ahead || self.served;
+            self.course.begin_anew(beside);
+            if beside {
+                self.rebuild = Some(Recount::default());
+                writer.clear()?;
+            }
         }
         self.seen = self.start();
         self.tell();
         self.read_synonyms().await?;
         let filter = Filter::categories([Item::CATEGORY, Inventory::CATEGORY, SEARCHES, Synonyms::CATEGORY]);
-        let mut batches = Batches::begin(self.log, self.seen, filter).await?;
+        let mut batches = Batches::begin(&*log, self.seen, filter).await?;
         loop {
             let wake = self.commit_at.into_iter().chain(self.save_at).min();
             tokio::select! {
@@ -173,7 +121,7 @@ impl<'a> Session<'a> {
                     }
                     return Ok(Ended::Stopped);
                 }
-                () = self.progress.rebuild.notified() => return Ok(Ended::Rebuild),
+                () = progress.rebuild.notified() => return Ok(Ended::Rebuild),
                 batch = batches.next() => {
                     let batch = batch?;
                     self.apply(&mut writer, &batch.events).await?;
@@ -197,7 +145,7 @@ impl<'a> Session<'a> {
         let now = Instant::now();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if self.rebuild.is_some() {
-            self.progress.moved(self.projector.generation, self.seen);
+            self.course.moved(self.seen);
             return Ok(());
         }
         if writer.pending() > 0 {
@@ -215,7 +163,7 @@ impl<'a> Session<'a> {
             self.save();
         }
         if writer.pending() == 0 {
-            self.progress.moved(self.projector.generation, self.seen);
+            self.course.moved(self.seen);
         }
         Ok(())
     }
@@ -263,8 +211,8 @@ impl<'a> Session<'a> {
             self.projector.stock_at = self.seen;
             Self::write(writer, seen)?;
             self.save();
+            self.course.serve();
             self.tell();
-            tracing::info!(name = SearchProjector::NAME, "the new index is served");
         } else if first {
             self.commit(writer)?;
             self.save();
@@ -272,7 +220,7 @@ impl<'a> Session<'a> {
             self.tell();
         }
         if writer.pending() == 0 {
-            self.progress.idle(self.projector.generation);
+            self.course.idle();
         }
         Ok(())
     }
@@ -309,7 +257,7 @@ impl<'a> Session<'a> {
     /// The newest of the shop's synonyms, which may lie far back.
     async fn read_synonyms(&self) -> Result<(), Failure> {
         let stream = StreamName::new(Synonyms::CATEGORY, SynonymsId::SHOP.0);
-        let mut newest = self.log.read_stream(&stream, Revision::MAX, Direction::Backward, 1);
+        let mut newest = self.course.log.read_stream(&stream, Revision::MAX, Direction::Backward, 1);
         if let Some(event) = newest.next().await {
             let event = event?;
             self.take_synonyms(&event)?;
@@ -377,7 +325,7 @@ impl<'a> Session<'a> {
         if first.revision > 0 {
             // What the item was before is in its stream, and streams of items are short.
             let mut before =
-                self.log.read_stream(&first.stream, 0, Direction::Forward, first.revision as usize);
+                self.course.log.read_stream(&first.stream, 0, Direction::Forward, first.revision as usize);
             while let Some(event) = before.next().await {
                 let event = event?;
                 folded.push(&event)?;
@@ -399,25 +347,8 @@ impl<'a> Session<'a> {
 
     /// Makes known what there is.
     fn tell(&self) {
-        let SearchProjector { generation, index, .. } = &*self.projector;
-        let status = |generation, served, position| ProjectorStatus {
-            name: SearchProjector::NAME.to_owned(),
-            version: 1,
-            generation,
-            served,
-            state: if served { ProjectorState::Active } else { ProjectorState::Building },
-            position,
-            head: None,
-            lag_events: 0,
-            lag_seconds: None,
-            error: None,
-        };
-        let statuses = if self.rebuild.is_some() {
-            vec![status(generation - 1, true, index.position()), status(*generation, false, None)]
-        } else {
-            vec![status(*generation, self.served, self.seen)]
-        };
-        self.progress.take_lead(statuses, true);
+        let position = if self.rebuild.is_some() { self.projector.index.position() } else { self.seen };
+        self.course.tell(self.served, position);
     }
 }
 
