@@ -23,10 +23,11 @@ use uuid::Uuid;
 
 use super::{
     ACTOR, LONGEST_WAIT,
+    decider::CheckoutCommand,
     dispatcher::{Dispatcher, Failed, Origin, backdated},
     events::{CheckoutEvent, Effect, Fact},
     pause,
-    process::{CheckoutCommand, Process},
+    process::Process,
     route::{Routed, filter, route},
 };
 use crate::{Context, Done, ExecuteError, Market, executor::ReadFailure};

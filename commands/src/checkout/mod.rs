@@ -2,6 +2,7 @@
 //! undone.
 //!
 //! - [`process`] is the saga itself, pure: what it knows, what a fact leads to.
+//! - [`decider`] makes commands of it and events.
 //! - [`events`] is its own record, `checkout-{orderId}`: what came in and what is to go out, in one append.
 //! - `route` tells which events concern it.
 //! - [`manager`] follows the log, feeds the process, keeps deadlines, and takes up again after a crash.
@@ -9,6 +10,7 @@
 //! - `notices` records what a gateway tells on its own.
 
 mod booking;
+mod decider;
 mod dispatcher;
 mod events;
 mod manager;
@@ -19,6 +21,7 @@ mod settlement;
 
 use std::time::Duration;
 
+pub use decider::{Checkout, CheckoutCommand, CheckoutError};
 pub use events::{
     ByHand, CheckoutAdvanced, CheckoutEvent, CheckoutParked, CheckoutResumed, CheckoutSettled,
     CheckoutStarted, Claim, Effect, Fact, Reservation, Source,
@@ -26,7 +29,7 @@ pub use events::{
 pub(crate) use manager::write_whole;
 pub use manager::{ManagerError, ProcessManager, Settings};
 pub use notices::{NoticeError, take_notice};
-pub use process::{Checkout, CheckoutCommand, CheckoutError, Phase, Process};
+pub use process::{Phase, Process};
 pub use settlement::charge_key;
 
 pub(crate) use settlement::{BY_HAND, SettlementError, settle};
