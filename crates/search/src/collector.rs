@@ -28,7 +28,12 @@ impl Rank {
 
     /// Scores that differ by rounding only are equal.
     pub(crate) fn of_score(score: Score, tie: u64) -> Self {
-        Self::new((score.max(0.0) * 1024.0).round() as u64, tie)
+        Self::new(score_key(score), tie)
+    }
+
+    /// Before everything else that has this sort key.
+    fn first_of(key: u64) -> Self {
+        Self::new(key, 0)
     }
 
     pub(crate) fn parts(self) -> (u64, u64) {
@@ -38,6 +43,10 @@ impl Rank {
     pub(crate) fn tie(self) -> u64 {
         self.parts().1
     }
+}
+
+fn score_key(score: Score) -> u64 {
+    (score.max(0.0) * 1024.0).round() as u64
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -145,20 +154,20 @@ enum Key {
 }
 
 impl Key {
-    fn rank(&self, document: DocId, score: Score, tie: u64) -> Rank {
+    fn of(&self, document: DocId, score: Score) -> u64 {
         // An item without a value (a rating) comes last, in either direction.
         let number = |column: &Option<Column<i64>>, missing: i64| {
             column.as_ref().and_then(|column| column.first(document)).unwrap_or(missing)
         };
         match self {
-            Self::Score => Rank::of_score(score, tie),
-            Self::Ascending(column) => Rank::new(!tantivy::i64_to_u64(number(column, i64::MAX)), tie),
-            Self::Descending(column) => Rank::new(tantivy::i64_to_u64(number(column, i64::MIN)), tie),
+            Self::Score => score_key(score),
+            Self::Ascending(column) => !tantivy::i64_to_u64(number(column, i64::MAX)),
+            Self::Descending(column) => tantivy::i64_to_u64(number(column, i64::MIN)),
             Self::Popular(slots, availability) => {
                 let slot = slots.first(document).unwrap_or(u64::MAX) as u32;
                 // The bits of floats that are not negative are in the order of the floats.
                 let sold = u64::from(availability.slot_popularity(slot).to_bits());
-                Rank::new(u64::from(availability.slot_in_stock(slot)) << 63 | sold, tie)
+                u64::from(availability.slot_in_stock(slot)) << 63 | sold
             }
         }
     }
@@ -195,9 +204,12 @@ impl SegmentCollector for SegmentPass {
         for counter in &mut self.counters {
             counter.count(document);
         }
-        let tie = self.ties.first(document).unwrap_or(0);
-        let rank = self.key.rank(document, score, tie);
-        self.best.offer(Candidate { rank, address: DocAddress::new(self.ordinal, document) });
+        let key = self.key.of(document, score);
+        // Most do not come so far that their tie-breaker matters.
+        if Rank::first_of(key) >= self.best.least {
+            let rank = Rank::new(key, self.ties.first(document).unwrap_or(0));
+            self.best.offer(Candidate { rank, address: DocAddress::new(self.ordinal, document) });
+        }
     }
 
     fn harvest(self) -> Self::Fruit {

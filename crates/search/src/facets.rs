@@ -1,9 +1,10 @@
 //! Counts by value, over columns. Within a segment ordinals are counted; text is looked up once per segment at the end.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 
-use tantivy::columnar::{Column, StrColumn};
+use tantivy::columnar::{Column, RowId, StrColumn};
 use tantivy::{DocId, SegmentReader};
 
 use crate::availability::Availability;
@@ -18,6 +19,8 @@ pub const FACET_VALUES: usize = 100;
 const MOST_FACETS: usize = 20;
 /// Of a column with more values found than this in a segment (serial numbers, say) the rarest are left out.
 const MOST_VALUES: usize = 10_000;
+/// Documents whose values are read together.
+const BLOCK: usize = 256;
 const ATTRIBUTE_PREFIX: &str = "attributes.";
 
 /// Lower ends of the price ranges, in minor units; the last one is open.
@@ -69,13 +72,36 @@ pub(crate) fn ordered(counts: Counts) -> Vec<FacetCount> {
     counts
 }
 
-/// Counts one facet on one segment.
-pub(crate) enum Counter {
+/// Counts one facet on one segment: documents gather, and a column is read for all of them at once.
+pub(crate) struct Counter {
+    tally: Tally,
+    waiting: Vec<DocId>,
+}
+
+enum Tally {
     Absent,
-    Text { column: StrColumn, counts: Vec<u32> },
-    Prices { column: Column<i64>, counts: [u64; PRICE_STEPS.len()] },
-    Ratings { column: Column<i64>, counts: [u64; RATING_STEPS.len()] },
-    Stock { slots: Column<u64>, availability: Arc<Availability>, counts: [u64; 2] },
+    Text { column: StrColumn, counts: Vec<u32>, block: Block<u64> },
+    Prices { column: Column<i64>, counts: [u64; PRICE_STEPS.len()], block: Block<i64> },
+    Ratings { column: Column<i64>, counts: [u64; RATING_STEPS.len()], block: Block<i64> },
+    Stock { slots: Column<u64>, availability: Arc<Availability>, counts: [u64; 2], block: Block<u64> },
+}
+
+/// The values that some documents have in a column, each beside its document.
+#[derive(Default)]
+struct Block<T> {
+    documents: Vec<DocId>,
+    rows: Vec<RowId>,
+    values: Vec<T>,
+}
+
+impl<T: PartialOrd + Copy + Default + Debug + Send + Sync + 'static> Block<T> {
+    fn read(&mut self, column: &Column<T>, of: &[DocId]) {
+        self.documents.clear();
+        self.rows.clear();
+        column.row_ids_for_docs(of, &mut self.documents, &mut self.rows);
+        self.values.resize(self.rows.len(), T::default());
+        column.values.get_vals(&self.rows, &mut self.values);
+    }
 }
 
 impl Counter {
@@ -84,11 +110,35 @@ impl Counter {
         segment: &SegmentReader,
         availability: &Arc<Availability>,
     ) -> tantivy::Result<Self> {
+        let tally = Tally::open(dimension, segment, availability)?;
+        Ok(Self { tally, waiting: Vec::with_capacity(BLOCK) })
+    }
+
+    pub(crate) fn count(&mut self, document: DocId) {
+        self.waiting.push(document);
+        if self.waiting.len() == BLOCK {
+            self.tally.count(&self.waiting);
+            self.waiting.clear();
+        }
+    }
+
+    pub(crate) fn harvest(mut self, into: &mut Counts) -> tantivy::Result<()> {
+        self.tally.count(&self.waiting);
+        self.tally.harvest(into)
+    }
+}
+
+impl Tally {
+    fn open(
+        dimension: &Dimension,
+        segment: &SegmentReader,
+        availability: &Arc<Availability>,
+    ) -> tantivy::Result<Self> {
         let columns = segment.fast_fields();
         let text = |name: &str| {
             tantivy::Result::Ok(columns.str(name)?.map_or(Self::Absent, |column| {
                 let counts = vec![0; column.num_terms()];
-                Self::Text { column, counts }
+                Self::Text { column, counts, block: Block::default() }
             }))
         };
         Ok(match dimension {
@@ -96,54 +146,64 @@ impl Counter {
             Dimension::Category => text(column::CATEGORY)?,
             Dimension::Seller => text(column::SELLER)?,
             Dimension::Attribute(key) => text(&attribute_column(key))?,
-            Dimension::Price => columns
-                .column_opt(column::PRICES)?
-                .map_or(Self::Absent, |column| Self::Prices { column, counts: Default::default() }),
-            Dimension::Rating => columns
-                .column_opt(column::RATING)?
-                .map_or(Self::Absent, |column| Self::Ratings { column, counts: Default::default() }),
+            Dimension::Price => columns.column_opt(column::PRICES)?.map_or(Self::Absent, |column| {
+                Self::Prices { column, counts: Default::default(), block: Block::default() }
+            }),
+            Dimension::Rating => columns.column_opt(column::RATING)?.map_or(Self::Absent, |column| {
+                Self::Ratings { column, counts: Default::default(), block: Block::default() }
+            }),
             Dimension::InStock => Self::Stock {
                 slots: columns.u64(column::SLOT)?,
                 availability: Arc::clone(availability),
                 counts: [0; 2],
+                block: Block::default(),
             },
         })
     }
 
-    pub(crate) fn count(&mut self, document: DocId) {
+    fn count(&mut self, documents: &[DocId]) {
         match self {
             Self::Absent => {}
-            Self::Text { column, counts } => {
-                for ordinal in column.term_ords(document) {
-                    counts[ordinal as usize] += 1;
+            Self::Text { column, counts, block } => {
+                block.read(column.ords(), documents);
+                for ordinal in &block.values {
+                    counts[*ordinal as usize] += 1;
                 }
             }
-            Self::Prices { column, counts } => {
+            Self::Prices { column, counts, block } => {
+                block.read(column, documents);
                 // An item with variants counts once in each range that it has a price in.
-                let mut seen = 0_u32;
-                for price in column.values_for_doc(document) {
-                    let step = PRICE_STEPS.partition_point(|low| *low <= price).saturating_sub(1);
+                let (mut at, mut seen) = (DocId::MAX, 0_u32);
+                for (document, price) in block.documents.iter().zip(&block.values) {
+                    if *document != at {
+                        (at, seen) = (*document, 0);
+                    }
+                    let step = PRICE_STEPS.partition_point(|low| low <= price).saturating_sub(1);
                     if seen & (1 << step) == 0 {
                         seen |= 1 << step;
                         counts[step] += 1;
                     }
                 }
             }
-            Self::Ratings { column, counts } => {
-                let rating = column.first(document).unwrap_or(0);
-                for (count, _) in counts.iter_mut().zip(RATING_STEPS).filter(|(_, least)| rating >= *least) {
-                    *count += 1;
+            Self::Ratings { column, counts, block } => {
+                block.read(column, documents);
+                for rating in &block.values {
+                    for (count, _) in counts.iter_mut().zip(RATING_STEPS).filter(|(_, least)| rating >= least)
+                    {
+                        *count += 1;
+                    }
                 }
             }
-            Self::Stock { slots, availability, counts } => {
-                let slot = slots.first(document);
-                let in_stock = slot.is_some_and(|slot| availability.slot_in_stock(slot as u32));
-                counts[usize::from(in_stock)] += 1;
+            Self::Stock { slots, availability, counts, block } => {
+                block.read(slots, documents);
+                for slot in &block.values {
+                    counts[usize::from(availability.slot_in_stock(*slot as u32))] += 1;
+                }
             }
         }
     }
 
-    pub(crate) fn harvest(self, into: &mut Counts) -> tantivy::Result<()> {
+    fn harvest(self, into: &mut Counts) -> tantivy::Result<()> {
         let mut add = |value: String, count: u64| {
             if count > 0 {
                 *into.entry(value).or_default() += count;
@@ -151,7 +211,7 @@ impl Counter {
         };
         match self {
             Self::Absent => {}
-            Self::Text { column, counts } => {
+            Self::Text { column, counts, .. } => {
                 let mut found: Vec<u64> =
                     (0..counts.len() as u64).filter(|at| counts[*at as usize] > 0).collect();
                 if found.len() > MOST_VALUES {
