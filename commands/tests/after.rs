@@ -411,3 +411,33 @@ async fn a_parked_return_that_an_operator_has_paid_ends_without_the_gateway() {
     );
     assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - PRICE);
 }
+
+#[tokio::test]
+async fn a_refund_that_waits_for_an_operator_is_no_business_of_the_next_return() {
+    let mut shop = Shop::open().await;
+    let order = bought(&shop, 2).await;
+    shop.crash().await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let id = ask(&shop.market, order, 1).await.unwrap().requested.return_id;
+        returns::accept(&shop.market, &context(), id, None, None).await.unwrap();
+        ids.push(id);
+    }
+    // Of the two the one whose refund comes first in the payment, as the process does after it has tried in vain.
+    let id = ids.into_iter().min_by_key(|id| id.refund_key()).unwrap();
+    let ask = PaymentCommand::RequestPartialRefund { refund_key: id.refund_key(), amount: usd(PRICE) };
+    shop.market.aggregates.payments.execute(order, ask, &context()).await.unwrap();
+    let park = ReturnCommand::Park { number: id.number, reason: "refused".to_owned() };
+    shop.market.aggregates.returns.execute(id.returns, park, &context()).await.unwrap();
+    shop.start(Duration::from_mins(15));
+    wait(&shop, "ReturnCompleted", 1).await;
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - PRICE);
+    // The operator pays the buyer himself.
+    returns::settle(&shop.market, &context(), id, "by transfer".into()).await.unwrap();
+    wait(&shop, "ReturnCompleted", 2).await;
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - PRICE);
+    let events = shop.log.events();
+    let refunds = events.iter().filter(|event| &*event.event_type == "PaymentPartlyRefunded");
+    let by_hand = refunds.filter(|event| String::from_utf8_lossy(&event.data).contains("byHand:")).count();
+    assert_eq!((by_hand, shop.count("PaymentPartlyRefunded")), (1, 2));
+}

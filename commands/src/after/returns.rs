@@ -244,7 +244,7 @@ impl ReturnProcess {
         let settled = if by_hand {
             self.record_by_hand(id, by_gateway, &context).await
         } else {
-            match settle(&self.market, id.returns.order_id, &context).await {
+            match settle(&self.market, id.returns.order_id, Some(id.refund_key()), &context).await {
                 Ok(_) => Ok(()),
                 Err(SettlementError::Log(error)) => Err(error.into()),
                 Err(error @ SettlementError::NotGivenBack { .. }) => Err(Failure::Never(error.to_string())),
