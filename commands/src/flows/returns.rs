@@ -178,7 +178,7 @@ pub(crate) async fn completed(market: &Market, order: OrderId) -> Result<Order, 
 }
 
 fn bought_of(order: &Order, seller: AccountId) -> Bought {
-    Bought::of(&order.placed.lines, order.placed.total, seller)
+    Bought::of(&order.placed, seller)
 }
 
 /// By seller, as each of the lines says or as there is only one choice.

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    AccountId, Decider, Money, ReturnId, ReturnsId, Sealed, Sku, SkuId, domain_events, order::OrderLine,
+    AccountId, Decider, Money, ReturnId, ReturnsId, Sealed, Sku, SkuId, domain_events,
+    order::{OrderLine, OrderPlaced},
 };
 
 domain_events! {
@@ -287,8 +288,8 @@ pub enum ReturnError {
     Undecided,
 }
 
-/// A seller's lines of an order, and what the buyer paid for each unit: of an order that cost less than its goods, each
-/// costs less in proportion.
+/// A seller's lines of an order, and what the buyer paid for each unit: its price, less its part of what was taken off the
+/// goods. What sending and taxing them cost is not in it.
 ///
 /// The order's units stand in a row, line by line. What was paid for the first so many is rounded, and a unit comes to what
 /// it adds to that; so however they come back, all together are what was paid for the goods.
@@ -302,16 +303,17 @@ pub struct Bought {
 
 impl Bought {
     /// Of all lines of the order, those of one seller.
-    pub fn of(lines: &[OrderLine], total: Money, seller: AccountId) -> Self {
+    pub fn of(placed: &OrderPlaced, seller: AccountId) -> Self {
         let (mut goods, mut own) = (0, Vec::new());
-        for line in lines {
+        for line in &placed.lines {
             if line.seller_id == seller {
                 own.push((goods, line.clone()));
             }
             goods += i128::from(line.unit_price.amount) * i128::from(line.quantity);
         }
-        let paid = i64::try_from(goods).unwrap_or(i64::MAX).min(total.amount);
-        Self { lines: own, goods, paid: Money { amount: paid, ..total } }
+        let paid = i64::try_from(goods).unwrap_or(i64::MAX).saturating_sub(placed.charges.off_goods());
+        let paid = paid.clamp(0, placed.total.amount.max(0));
+        Self { lines: own, goods, paid: Money { amount: paid, ..placed.total } }
     }
 
     fn of_sku(&self, sku_id: SkuId) -> impl Iterator<Item = &(i128, OrderLine)> {
