@@ -26,7 +26,7 @@ use souk_event_log::{Filter, Recorded};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::follower::{Duty, Errand, News};
+use super::follower::{Duty, Errand, Left, News};
 use crate::{
     Context, ExecuteError, Market,
     checkout::{BY_HAND, LONGEST_WAIT, SettlementError, pause, settle},
@@ -187,7 +187,7 @@ impl Duty for ReturnProcess {
     }
 
     /// Each on its own: a refund may take its time.
-    async fn see_to(self: Arc<Self>, errands: Vec<Errand<Task>>, stop: &CancellationToken) -> Vec<Uuid> {
+    async fn see_to(self: Arc<Self>, errands: Vec<Errand<Task>>, stop: &CancellationToken) -> Left<Task> {
         for errand in errands {
             let key = errand.task.key();
             let mut next = self.under_way.begin(key, errand);
@@ -201,7 +201,7 @@ impl Duty for ReturnProcess {
                 });
             }
         }
-        vec![]
+        Left::default()
     }
 }
 
