@@ -71,9 +71,9 @@ impl Decider for Checkout {
                 for fact in &advanced.learnt {
                     process.learn(fact);
                 }
-                // It was done after all, or is not wanted any more.
-                let outstanding = process.outstanding();
-                process.parked = process.parked.filter(|parked| outstanding.contains(&parked.effect));
+                if process.is_past_what_is_parked() {
+                    process.parked = None;
+                }
             }
             CheckoutEvent::CheckoutParked(parked) => process.parked = Some(parked.clone()),
             CheckoutEvent::CheckoutResumed(_) => process.parked = None,
@@ -186,8 +186,6 @@ fn learn(before: &Process, facts: &[Fact]) -> Vec<CheckoutEvent> {
     if learnt.is_empty() {
         return vec![];
     }
-    let outstanding = process.outstanding();
-    let is_done = |parked: &CheckoutParked| !outstanding.contains(&parked.effect);
-    let resumed = before.parked.as_ref().is_some_and(is_done).then(|| CheckoutResumed {}.into());
+    let resumed = process.is_past_what_is_parked().then(|| CheckoutResumed {}.into());
     [CheckoutAdvanced { learnt, decided }.into()].into_iter().chain(resumed).collect()
 }

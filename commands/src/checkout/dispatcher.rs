@@ -22,7 +22,7 @@ use super::{
     LONGEST_WAIT, booking,
     events::{ByHand, Claim, Effect, Fact, Source},
     pause,
-    process::Process,
+    process::{Phase, Process},
     settlement::{self, SettlementError},
 };
 use crate::{Context, ExecuteError, Market, executor::ReadFailure, flows};
@@ -129,6 +129,9 @@ impl Dispatcher {
         let context = Context { causation_id: cause, ..context_of(order, origin, &effect) };
         let (mut attempt, mut waited) = (0, 0);
         loop {
+            if attempt + waited > 0 && self.is_too_late_for(order, &effect).await {
+                return Ok(None);
+            }
             match self.perform(order, origin, &effect, &context).await {
                 Ok(fact) => return Ok(fact),
                 Err(EffectError::Unavailable(reason)) => {
@@ -149,6 +152,15 @@ impl Dispatcher {
                 }
             }
         }
+    }
+
+    /// What was let go of in the meantime must not be taken any more: nobody would let go of it again.
+    async fn is_too_late_for(&self, order: OrderId, effect: &Effect) -> bool {
+        let moved_on = |process: &Option<Process>| {
+            process.as_ref().is_some_and(|process| process.phase != Phase::Reserving)
+        };
+        matches!(effect, Effect::Reserve { .. } | Effect::Claim { .. })
+            && self.market.aggregates.checkouts.seen(order, moved_on).await.is_ok_and(|seen| seen.value)
     }
 
     async fn perform(&self, order: OrderId, origin: &Origin, effect: &Effect, context: &Context) -> Outcome {

@@ -71,7 +71,8 @@ struct Snapshot {
 
 struct InFlight {
     origin: Arc<Origin>,
-    deadline: DateTime<Utc>,
+    /// None once it has passed, or has nothing left to guard.
+    deadline: Option<DateTime<Utc>>,
     phase: &'static str,
 }
 
@@ -152,7 +153,7 @@ impl ProcessManager {
                     return Ok(());
                 }
                 _ = tick.tick() => {
-                    self.pass_deadlines().await;
+                    self.pass_deadlines();
                     self.report();
                     if last_snapshot.elapsed() >= SNAPSHOT_EVERY {
                         self.save_snapshot(position);
@@ -197,13 +198,12 @@ impl ProcessManager {
         if !news.is_empty() {
             tracing::info!(checkouts = news.len(), "taking up checkouts that were in flight");
         }
-        let orders: Vec<_> = news.keys().copied().collect();
-        for (order, news) in news {
+        let each = futures::stream::iter(news);
+        each.for_each_concurrent(CHUNK, async |(order, news)| {
             self.take_in(order, news).await;
-        }
-        for order in orders {
             self.take_up(order).await;
-        }
+        })
+        .await;
         self.position.send_replace(position);
         Ok(position)
     }
@@ -246,7 +246,6 @@ impl ProcessManager {
             }
             Routed::Continue(fact) => news.facts.push(fact),
             Routed::End => news.ended = true,
-            Routed::Parked => {}
             Routed::Resumed => news.resumed = true,
         }
     }
@@ -319,6 +318,9 @@ impl ProcessManager {
             match self.market.aggregates.checkouts.execute(order, command.clone(), &context).await {
                 // Recorded before, by us or by another: what it decided may not have been sent.
                 Ok(done) if done.repeated => {
+                    if let Some(process) = self.process(order).await {
+                        self.keep(order, &process);
+                    }
                     let manager = Arc::clone(self);
                     self.tasks.spawn(async move {
                         tokio::time::sleep(SECOND_LOOK).await;
@@ -385,9 +387,9 @@ impl ProcessManager {
         let origin = Arc::new(Origin::of(process));
         let phase = match &process.parked {
             Some(_) => "parked",
-            None => process.outstanding().last().map_or("waiting", Effect::phase),
+            None => process.outstanding().last().map_or("completing", Effect::phase),
         };
-        let entry = InFlight { origin: Arc::clone(&origin), deadline: process.deadline, phase };
+        let entry = InFlight { origin: Arc::clone(&origin), deadline: process.given_up_at(), phase };
         self.in_flight.lock().insert(order, entry);
         origin
     }
@@ -425,17 +427,13 @@ impl ProcessManager {
         });
     }
 
-    async fn pass_deadlines(self: &Arc<Self>) {
+    /// Each passes once: what comes of it is in the checkout's stream.
+    fn pass_deadlines(self: &Arc<Self>) {
         let now = self.market.clock.now();
-        let due: Vec<_> = {
-            let in_flight = self.in_flight.lock();
-            in_flight.iter().filter(|(_, entry)| entry.deadline <= now).map(|(order, _)| *order).collect()
-        };
-        for order in due {
-            self.learn(order, vec![Fact::DeadlinePassed], None).await;
-            // Passed once: what comes of it is in its stream.
-            if let Some(entry) = self.in_flight.lock().get_mut(&order) {
-                entry.deadline = DateTime::<Utc>::MAX_UTC;
+        for (order, entry) in self.in_flight.lock().iter_mut() {
+            if entry.deadline.take_if(|deadline| *deadline <= now).is_some() {
+                let (manager, order) = (Arc::clone(self), *order);
+                self.tasks.spawn(async move { manager.learn(order, vec![Fact::DeadlinePassed], None).await });
             }
         }
     }

@@ -100,6 +100,16 @@ impl Process {
         }
     }
 
+    /// Its deadline, as long as that has something to guard.
+    pub(super) fn given_up_at(&self) -> Option<DateTime<Utc>> {
+        matches!(self.phase, Phase::Reserving | Phase::Paying | Phase::Shipping).then_some(self.deadline)
+    }
+
+    /// What could not be done was done after all, or is not wanted any more.
+    pub(super) fn is_past_what_is_parked(&self) -> bool {
+        self.parked.as_ref().is_some_and(|parked| !self.outstanding().contains(&parked.effect))
+    }
+
     /// Takes a fact in and tells what follows; `None` if it is known already, or of no concern any more.
     pub(super) fn learn(&mut self, fact: &Fact) -> Option<Vec<Effect>> {
         match fact {

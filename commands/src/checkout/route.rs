@@ -22,7 +22,6 @@ pub(super) enum Routed {
     Continue(Fact),
     /// The order is completed or cancelled: nothing is left to do.
     End,
-    Parked,
     Resumed,
 }
 
@@ -44,7 +43,6 @@ pub(super) fn filter() -> Filter {
         "CancellationRequested",
         "OrderCompleted",
         "OrderCancelled",
-        "CheckoutParked",
         "CheckoutResumed",
         "CheckoutSettled",
         "CouponClaimed",
@@ -150,9 +148,10 @@ fn order(id: &str, event: &OrderEvent) -> Option<(OrderId, Routed)> {
 
 fn checkout(id: &str, event: &CheckoutEvent) -> Option<(OrderId, Routed)> {
     let routed = match event {
-        CheckoutEvent::CheckoutParked(_) => Routed::Parked,
         CheckoutEvent::CheckoutResumed(_) | CheckoutEvent::CheckoutSettled(_) => Routed::Resumed,
-        CheckoutEvent::CheckoutStarted(_) | CheckoutEvent::CheckoutAdvanced(_) => return None,
+        CheckoutEvent::CheckoutStarted(_)
+        | CheckoutEvent::CheckoutAdvanced(_)
+        | CheckoutEvent::CheckoutParked(_) => return None,
     };
     Some((id.parse().ok()?, routed))
 }

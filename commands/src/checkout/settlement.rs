@@ -62,7 +62,10 @@ pub(crate) async fn settle(
             }
             // Nobody was asked, so it counts for nothing.
             Err(GatewayError::Resting(rest)) => tokio::time::sleep(rest).await,
-            Err(GatewayError::Invalid { .. }) if matches!(state, PaymentState::Pending { .. }) => {
+            // Of a cancellation that is refused nobody knows whether it was charged.
+            Err(GatewayError::Invalid { .. })
+                if matches!(state, PaymentState::Pending { refund_wanted: false, .. }) =>
+            {
                 let reason = FailureReason::CardDeclined;
                 record(market, order, PaymentCommand::RecordFailure { reason }, context).await?;
             }

@@ -116,8 +116,8 @@ impl Line {
         let world = &self.0;
         let trouble = world.call().await;
         world.step().await;
-        if world.is_broken(step) {
-            return Err(GatewayError::Unknown("no answer, and there never will be".into()));
+        if let Some(error) = world.broken(step) {
+            return Err(error);
         }
         if world.fails(12) {
             let pause = world.draw(Random::pause);

@@ -24,6 +24,7 @@ use souk_event_log::{
     AppendError, Appended, Direction, EventLog, EventStream, Expected, Filter, MemoryLog, Message, NewEvent,
     Position, ReadError, Recorded, Revision, StreamName, Subscription,
 };
+use souk_gateways::GatewayError;
 use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
@@ -57,6 +58,8 @@ impl Trouble {
 pub(crate) enum Broken {
     /// A step of a gateway, which never answers.
     Step(&'static str),
+    /// One that is refused, whatever is asked.
+    Refusal(&'static str),
     /// Whatever is to append an event of this type; somebody repairs the log within [`REPAIRED_WITHIN`].
     Append(&'static str),
 }
@@ -149,8 +152,16 @@ impl World {
         world
     }
 
-    pub(crate) fn is_broken(&self, step: &str) -> bool {
-        matches!(self.broken, Some(Broken::Step(broken)) if broken == step)
+    pub(crate) fn broken(&self, step: &str) -> Option<GatewayError> {
+        match self.broken {
+            Some(Broken::Step(broken)) if broken == step => {
+                Some(GatewayError::Unknown("no answer, and there never will be".into()))
+            }
+            Some(Broken::Refusal(broken)) if broken == step => {
+                Some(GatewayError::invalid("key", "not like this"))
+            }
+            _ => None,
+        }
     }
 
     fn cannot_append(&self, events: &[NewEvent]) -> bool {

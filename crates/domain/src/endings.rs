@@ -14,8 +14,9 @@ pub enum Ending {
     Committed,
 }
 
-/// The latest endings, so that a late or repeated command finds how its reservation ended. Commands are repeated
-/// within moments of each other; 10,000 endings are many times what a hot SKU sees in that time.
+/// The latest endings, so that a late or repeated command finds how its reservation ended. Commands that cross each other
+/// do so within milliseconds, in which a hot SKU sees a few hundred endings; who waited longer with a reservation looks
+/// first whether it is still wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "VecDeque<(OrderId, Ending)>", into = "VecDeque<(OrderId, Ending)>")]
 pub(crate) struct Endings {

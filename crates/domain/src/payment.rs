@@ -204,11 +204,6 @@ impl PaymentState {
             _ => None,
         }
     }
-
-    /// Nothing is left to do at the gateway, and nothing is owed to the buyer of a cancelled order.
-    pub fn is_settled_for_cancellation(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::Refunded { .. })
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -412,7 +407,7 @@ fn take_back(
             if amount.amount > left.amount && taken_back.is_disputed() {
                 return Err(PaymentError::Disputed);
             }
-            let amount = Money { amount: amount.amount.min(left.amount), ..*amount };
+            let amount = Money { amount: amount.amount.clamp(0, left.amount), ..*amount };
             Ok(vec![PartialRefundRequested { refund_key: *refund_key, amount }.into()])
         }
         PaymentCommand::RecordPartialRefund { refund_key, refund_id } => {

@@ -203,8 +203,9 @@ pub(crate) struct OrderAccepted {
     responses((status = 202, description = "The order is placed.", body = OrderAccepted),
         (status = 200, description = "With `Prefer: wait`: the checkout has ended.", body = OrderAccepted),
         (status = 404, description = "No such cart.", body = ProblemBody),
-        (status = 409, description = "`amount` is not what it costs: `total` is.", body = ProblemBody),
-        (status = 422, body = ProblemBody)))]
+        (status = 409, description = "`amount` is not what it costs: `total` is; or what the cart holds has changed.", body = ProblemBody),
+        (status = 422, body = ProblemBody),
+        (status = 503, description = "The payment gateway is left alone for a moment.", body = ProblemBody)))]
 pub(crate) async fn check_out(
     Buyer(buyer): Buyer,
     State(api): State<Arc<Api>>,

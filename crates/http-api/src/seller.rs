@@ -25,7 +25,7 @@ use crate::{
     params(("status" = Option<String>, Query, description = "Of the order."),
         ("shipment" = Option<String>, Query, description = "Status of my shipment: `ready` is what waits to be dispatched."),
         ("cursor" = Option<String>, Query), ("size" = Option<u32>, Query), ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = OrderPage<OrderBody>), (status = 403, body = ProblemBody)))]
+    responses((status = 200, body = OrderPage<OrderBody>), (status = 403, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(crate) async fn orders(
     Seller(seller): Seller,
     State(api): State<Arc<Api>>,
@@ -57,7 +57,7 @@ pub(crate) struct ItemPage {
 /// My items, newest first.
 #[utoipa::path(get, path = "/v1/seller/items", tag = "Selling", security(("bearer" = [])),
     params(("cursor" = Option<String>, Query), ("size" = Option<u32>, Query), ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = ItemPage), (status = 403, body = ProblemBody)))]
+    responses((status = 200, body = ItemPage), (status = 403, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(crate) async fn items(
     Seller(seller): Seller,
     State(api): State<Arc<Api>>,

@@ -215,7 +215,8 @@ fn refused(status: StatusCode, body: &[u8]) -> GatewayError {
             GatewayError::Unavailable("Stripe does not take our secret key".to_owned())
         }
         _ if code == Some("balance_insufficient") => {
-            GatewayError::Unavailable("our balance at Stripe does not suffice".to_owned())
+            // An answer, and no sign of trouble: charges, which would fill it, must go on.
+            GatewayError::invalid("balance", "our balance at Stripe does not suffice")
         }
         _ if status.is_client_error() => {
             let kind = error.as_ref().and_then(|error| error.kind.as_deref());

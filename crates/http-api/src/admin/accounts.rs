@@ -52,7 +52,7 @@ pub(crate) struct AccountBody {
 /// All accounts, newest first.
 #[utoipa::path(get, path = "/v1/admin/accounts", tag = "Administration", security(("bearer" = [])),
     params(("cursor" = Option<String>, Query), ("size" = Option<u32>, Query), ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = AccountPage), (status = 403, body = ProblemBody)))]
+    responses((status = 200, body = AccountPage), (status = 403, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(crate) async fn list(
     _admin: Admin,
     State(api): State<Arc<Api>>,

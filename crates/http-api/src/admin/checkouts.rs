@@ -74,7 +74,7 @@ impl From<CheckoutView> for CheckoutBody {
 #[utoipa::path(get, path = "/v1/admin/checkouts", tag = "Administration", security(("bearer" = [])),
     params(("state" = Option<String>, Query, description = "`parked` or `inFlight`."), ("cursor" = Option<String>, Query),
         ("size" = Option<u32>, Query), ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = CheckoutPage), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody)))]
+    responses((status = 200, body = CheckoutPage), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(crate) async fn list(
     _admin: Admin,
     State(api): State<Arc<Api>>,

@@ -20,7 +20,7 @@ use crate::{
 #[utoipa::path(get, path = "/v1/admin/orders", tag = "Administration", security(("bearer" = [])),
     params(("status" = Option<String>, Query), ("buyer" = Option<Uuid>, Query), ("cursor" = Option<String>, Query),
         ("size" = Option<u32>, Query), ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = OrderPage<OrderBody>), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody)))]
+    responses((status = 200, body = OrderPage<OrderBody>), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(crate) async fn list(
     _admin: Admin,
     State(api): State<Arc<Api>>,

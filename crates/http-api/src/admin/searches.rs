@@ -50,7 +50,7 @@ impl From<QueryView> for SearchedBody {
         ("days" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("size" = Option<u32>, Query),
         ("Souk-Min-Position" = Option<u64>, Header)),
     responses((status = 200, body = SearchPage), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody),
-        (status = 422, body = ProblemBody)))]
+        (status = 422, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(crate) async fn list(
     _admin: Admin,
     State(api): State<Arc<Api>>,
