@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, future::join_all};
 use souk_commands::{
-    ExecuteError, Market,
+    Context, ExecuteError, Market,
     flows::{
         payouts, returns,
         returns::{LineBack, ReturnFlowError},
@@ -17,11 +17,11 @@ use souk_commands::{
     },
 };
 use souk_domain::{
-    AccountId, OrderId, ShipmentId, SkuId,
+    AccountId, OrderId, ReturnId, ShipmentId, SkuId,
     ledger::{LedgerAccount, LedgerError, LedgerState},
     order::OrderStatus,
     payment::{PaymentCommand, PaymentState},
-    returns::{Disposition, Return, ReturnCommand, ReturnError, ReturnStatus},
+    returns::{Disposition, Return, ReturnCommand, ReturnError, ReturnStatus, ReturnsState},
     shipment::{ParcelLine, ShipmentCommand, ShipmentError, ShipmentState, ShipmentStatus},
 };
 use souk_event_log::{EventLog, Filter, Message};
@@ -236,8 +236,15 @@ async fn what_is_given_up_while_the_buyer_asks_for_it_is_refunded_once_whatever_
     };
     let asked = ask(&shop.market, order, 2).await.unwrap().requested.return_id;
     give_up(&shop, 1).await;
+    let again = Context::new(Uuid::from_u128(1), "test");
+    let give_up_again = async || {
+        let lines = Some(vec![(sku("MUG"), 1)]);
+        shipments::give_up(&shop.market, &again, shipment, lines, true).await.unwrap().value.1
+    };
+    assert_eq!(give_up_again().await, None);
     returns::decline(&shop.market, &context(), asked, "worn".into()).await.unwrap();
     wait(&shop, "ReturnCompleted", 1).await;
+    assert_eq!(give_up_again().await.unwrap().refunded, Some(usd(PRICE)));
     assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - PRICE);
     let asked = ask(&shop.market, order, 1).await.unwrap().requested.return_id;
     give_up(&shop, 2).await;
@@ -379,6 +386,12 @@ async fn a_chargeback_is_shared_by_what_each_seller_still_has_of_the_sale() {
     assert_eq!(balance_of(&shop, OTHER, LedgerAccount::SellerPayable).await, 2 * (PRICE - COMMISSION));
 }
 
+/// As the process does before it asks the gateway.
+async fn ask_back(shop: &Shop, order: OrderId, id: ReturnId) {
+    let ask = PaymentCommand::RequestPartialRefund { refund_key: id.refund_key(), amount: usd(PRICE) };
+    shop.market.aggregates.payments.execute(order, ask, &context()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_parked_return_that_an_operator_has_paid_ends_without_the_gateway() {
     let mut shop = Shop::scripted(r#"{"refund": {"failFirst": 1000000}}"#).await;
@@ -391,6 +404,7 @@ async fn a_parked_return_that_an_operator_has_paid_ends_without_the_gateway() {
     let early = settle(&shop).await;
     assert!(matches!(early, Err(ReturnFlowError::Return(ExecuteError::Refused(ReturnError::NotParked)))));
     // As the process does after it has tried in vain.
+    ask_back(&shop, order, id).await;
     let park = ReturnCommand::Park { number: id.number, reason: "refused".to_owned() };
     shop.market.aggregates.returns.execute(id.returns, park, &context()).await.unwrap();
     // A parked one waits.
@@ -410,4 +424,54 @@ async fn a_parked_return_that_an_operator_has_paid_ends_without_the_gateway() {
         (&PRICE.into(), &format!("byHand:{id}").into())
     );
     assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - PRICE);
+}
+
+#[tokio::test]
+async fn a_refund_that_waits_for_an_operator_is_no_business_of_the_next_return() {
+    let mut shop = Shop::open().await;
+    let order = bought(&shop, 2).await;
+    shop.crash().await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let id = ask(&shop.market, order, 1).await.unwrap().requested.return_id;
+        returns::accept(&shop.market, &context(), id, None, None).await.unwrap();
+        ids.push(id);
+    }
+    // Of the two the one whose refund comes first in the payment, as the process does after it has tried in vain.
+    let id = ids.into_iter().min_by_key(|id| id.refund_key()).unwrap();
+    ask_back(&shop, order, id).await;
+    let park = ReturnCommand::Park { number: id.number, reason: "refused".to_owned() };
+    shop.market.aggregates.returns.execute(id.returns, park, &context()).await.unwrap();
+    shop.start(Duration::from_mins(15));
+    wait(&shop, "ReturnCompleted", 1).await;
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - PRICE);
+    // The operator pays the buyer himself.
+    returns::settle(&shop.market, &context(), id, "by transfer".into()).await.unwrap();
+    wait(&shop, "ReturnCompleted", 2).await;
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - PRICE);
+    let events = shop.log.events();
+    let refunds = events.iter().filter(|event| &*event.event_type == "PaymentPartlyRefunded");
+    let by_hand = refunds.filter(|event| String::from_utf8_lossy(&event.data).contains("byHand:")).count();
+    assert_eq!((by_hand, shop.count("PaymentPartlyRefunded")), (1, 2));
+}
+
+#[tokio::test]
+async fn what_is_in_dispute_is_not_settled_by_hand() {
+    let shop = Shop::open().await;
+    let order = bought(&shop, 1).await;
+    dispute(&shop, order, "a", PRICE - 100).await;
+    let id = ask(&shop.market, order, 1).await.unwrap().requested.return_id;
+    returns::accept(&shop.market, &context(), id, None, None).await.unwrap();
+    wait(&shop, "ReturnParked", 1).await;
+    let settled = returns::settle(&shop.market, &context(), id, "by transfer".into()).await;
+    assert!(matches!(settled, Err(ReturnFlowError::NotAsked)));
+    close(&shop, order, "a", false).await;
+    returns::resume(&shop.market, &context(), id).await.unwrap();
+    wait(&shop, "ReturnCompleted", 1).await;
+    assert_eq!((refundable(&shop, order).await, shop.count("ReturnSettled")), (0, 0));
+    let refunded = |state: &ReturnsState| state.returns[&id.number].refunded;
+    assert_eq!(
+        shop.market.aggregates.returns.read(id.returns, refunded).await.unwrap().value,
+        Some(usd(100))
+    );
 }

@@ -86,11 +86,14 @@ async fn what_adds_up_is_said_to_and_each_damage_is_named() {
     let amount = json!({"amount": 1599, "currency": "USD"});
     let charged = event(2, "PaymentCompleted", json!({"amount": amount, "chargeId": "ch_1"}));
     let completed_again = event(3, "OrderCompleted", json!({}));
+    let entry = json!({"entryId": nobody, "kind": "sale", "orderId": completed, "parts": 1, "postings": []});
+    let sold_again = event(4, "EntryPosted", entry);
     let log = SqliteLog::open(&server.data_dir().join("events.sqlite"), sqlite::Options::default()).unwrap();
     for (stream, event) in [
         (format!("inventory-{mug}"), reserved),
         (format!("payment-{nobody}"), charged),
         (format!("order-{refunded}"), completed_again),
+        (format!("ledger-{}", seller.account_id), sold_again),
     ] {
         log.append(&StreamName::stored(&stream), Expected::Any, vec![event]).await.unwrap();
     }
@@ -110,6 +113,7 @@ async fn what_adds_up_is_said_to_and_each_damage_is_named() {
     has(&format!("payment-{nobody}"), "expected an order for this payment");
     has(&format!("order-{refunded}"), "Some(Cancelled) does not become Completed");
     has(&format!("inventory-{pot}"), "view stock: expected Level { on_hand: 4, reserved: 0 }");
+    has(&format!("ledger-{}", seller.account_id), "once too often");
     has(&format!("order-{completed}"), "view orders: expected (\"completed\", \"\", 4797");
     has(&format!("order-{declined}"), "view seller_orders: expected (\"cancelled\", 1, ");
     has(

@@ -7,7 +7,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt, future::join_all};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use souk_domain::{
     AccountId, DomainEvent, Money, OrderId, ReturnId, UnreadableEvent,
@@ -26,7 +25,7 @@ use uuid::Uuid;
 
 use super::{
     commissions::Commissions,
-    follower::{Duty, Errand, News},
+    follower::{Duty, Errand, Left, News},
 };
 use crate::{
     Category, Context, ExecuteError, Market,
@@ -64,15 +63,6 @@ fn key(order: OrderId, name: &str) -> Uuid {
     Uuid::new_v5(&order.0, format!("ledger/{name}").as_bytes())
 }
 
-/// What becomes of an errand.
-enum Booking<T> {
-    Booked(T),
-    /// What it takes back from is not booked yet.
-    Waits,
-    /// It is none of the sellers'.
-    Never,
-}
-
 #[derive(Debug, thiserror::Error)]
 enum BookError {
     #[error(transparent)]
@@ -85,6 +75,10 @@ enum BookError {
     Event(#[from] UnreadableEvent),
     #[error("order {0} is not there")]
     NoOrder(OrderId),
+    #[error("what it takes back from is not booked yet")]
+    Waits,
+    #[error("it is none of the sellers'")]
+    Never,
 }
 
 impl BookError {
@@ -101,8 +95,6 @@ impl BookError {
 pub(super) struct Bookkeeper {
     market: Arc<Market>,
     commissions: Commissions,
-    /// Chargebacks that came before the sale, in the order of the log.
-    waiting: Mutex<Vec<Errand<Task>>>,
 }
 
 impl Duty for Bookkeeper {
@@ -150,26 +142,19 @@ impl Duty for Bookkeeper {
 
     /// Sales go to the ledgers together, so that each takes its own in one append. What takes back of a sale looks at what
     /// was taken back before, and so goes one by one.
-    async fn see_to(self: Arc<Self>, errands: Vec<Errand<Task>>, stop: &CancellationToken) -> Vec<Uuid> {
+    async fn see_to(self: Arc<Self>, errands: Vec<Errand<Task>>, stop: &CancellationToken) -> Left<Task> {
         let is_sale = |errand: &Errand<Task>| matches!(errand.task, Task::Sale(_));
         let (sales, others): (Vec<_>, Vec<_>) = errands.into_iter().partition(is_sale);
         join_all(sales.iter().map(|errand| self.book(errand, stop))).await;
-        let waiting = std::mem::take(&mut *self.waiting.lock());
-        let mut never = Vec::new();
-        for errand in waiting.into_iter().chain(others) {
-            let key = errand.task.key();
+        let mut left = Left::default();
+        for errand in others {
             match self.book(&errand, stop).await {
-                Booking::Booked(()) => {}
-                Booking::Waits => {
-                    let mut waiting = self.waiting.lock();
-                    if waiting.iter().all(|other| other.task.key() != key) {
-                        waiting.push(errand);
-                    }
-                }
-                Booking::Never => never.push(key),
+                Err(BookError::Waits) => left.waiting.push(errand),
+                Err(BookError::Never) => left.never.push(errand.task.key()),
+                _ => {}
             }
         }
-        never
+        left
     }
 }
 
@@ -215,29 +200,29 @@ impl Sold {
 
 impl Bookkeeper {
     pub(super) fn new(market: Arc<Market>, commissions: Commissions) -> Arc<Self> {
-        Arc::new(Self { market, commissions, waiting: Mutex::default() })
+        Arc::new(Self { market, commissions })
     }
 
     /// Until it is in the books. What this program cannot book is left to a later one: nothing answers for it.
-    async fn book(&self, errand: &Errand<Task>, stop: &CancellationToken) -> Booking<()> {
+    async fn book(&self, errand: &Errand<Task>, stop: &CancellationToken) -> Result<(), BookError> {
         let mut attempt = 1;
         loop {
             let error = match self.try_to_book(errand).await {
-                Ok(booking) => return booking,
-                Err(error) => error,
+                Err(error) if error.is_passing() => error,
+                Err(error) if !matches!(error, BookError::Waits | BookError::Never) => {
+                    tracing::error!(entry = %errand.task.key(), %error, "an entry of the ledger cannot be booked");
+                    return Err(error);
+                }
+                done => return done,
             };
-            if !error.is_passing() {
-                tracing::error!(entry = %errand.task.key(), %error, "an entry of the ledger cannot be booked");
-                return Booking::Booked(());
-            }
             tracing::warn!(attempt, %error, "the bookkeeper waits for a part of ours that is away");
             let wait = pause(attempt).min(LONGEST_WAIT);
             attempt += 1;
-            tokio::select! { () = stop.cancelled() => return Booking::Booked(()), () = tokio::time::sleep(wait) => {} }
+            tokio::select! { () = stop.cancelled() => return Err(error), () = tokio::time::sleep(wait) => {} }
         }
     }
 
-    async fn try_to_book(&self, errand: &Errand<Task>) -> Result<Booking<()>, BookError> {
+    async fn try_to_book(&self, errand: &Errand<Task>) -> Result<(), BookError> {
         let (order, entries) = match &errand.task {
             Task::Sale(id) => {
                 let order = self.order(*id).await?;
@@ -254,11 +239,8 @@ impl Bookkeeper {
                 // How it stands by now, wherever it was completed.
                 let order = self.market.aggregates.orders.read(*id, Option::clone).await?.value;
                 let order = order.ok_or(BookError::NoOrder(*id))?;
-                match self.disputed(*id, &order, opened(*id, dispute), *amount, *kind).await? {
-                    Booking::Booked(entries) => (order, entries),
-                    Booking::Waits => return Ok(Booking::Waits),
-                    Booking::Never => return Ok(Booking::Never),
-                }
+                let entries = self.disputed(*id, &order, opened(*id, dispute), *amount, *kind).await?;
+                (order, entries)
             }
         };
         let (parts, entry_id, order_id) = (entries.len() as u32, errand.task.key(), errand.task.order());
@@ -280,7 +262,7 @@ impl Bookkeeper {
         for posted in join_all(posted).await {
             posted?;
         }
-        Ok(Booking::Booked(()))
+        Ok(())
     }
 
     async fn order(&self, id: OrderId) -> Result<Order, BookError> {
@@ -339,13 +321,12 @@ impl Bookkeeper {
         opened: Uuid,
         amount: Money,
         kind: EntryKind,
-    ) -> Result<Booking<Vec<Entry>>, BookError> {
-        let unbooked = match order.status {
-            OrderStatus::Completed => Booking::Waits,
-            OrderStatus::Cancelled if kind == EntryKind::Chargeback => return Ok(Booking::Never),
-            OrderStatus::Cancelled => Booking::Never,
-            _ => return Ok(Booking::Waits),
-        };
+    ) -> Result<Vec<Entry>, BookError> {
+        match order.status {
+            OrderStatus::Completed => {}
+            OrderStatus::Cancelled => return Err(BookError::Never),
+            _ => return Err(BookError::Waits),
+        }
         let mut sold = BTreeMap::new();
         for seller in ledger::by_seller(&order.placed).into_keys() {
             sold.insert(seller, self.sold(seller, id).await?);
@@ -357,7 +338,7 @@ impl Bookkeeper {
         let mut shares: BTreeMap<_, _> = sold.iter().filter_map(share).collect();
         if shares.len() < sold.len() {
             if kind != EntryKind::Chargeback || sold.values().any(|sold| !sold.is_booked) {
-                return Ok(unbooked);
+                return Err(BookError::Waits);
             }
             let mut left = ledger::by_seller(&order.placed);
             left.retain(|seller, _| !shares.contains_key(seller));
@@ -371,7 +352,7 @@ impl Bookkeeper {
             let share = shares.get(&seller).copied().unwrap_or(Money { amount: 0, ..amount });
             (seller, kind, vec![], disputed(&sold, share, kind))
         };
-        Ok(Booking::Booked(sold.into_iter().map(entry).collect()))
+        Ok(sold.into_iter().map(entry).collect())
     }
 
     /// Looked up in the ledger, newest first: what is returned was mostly sold not long ago.

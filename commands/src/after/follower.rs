@@ -60,12 +60,26 @@ pub(super) trait Duty: Send + Sync + 'static {
     /// How many errands wait until they are asked for again.
     fn count_parked(_count: usize) {}
 
-    /// In the order of the log. Each may come twice. Says which of them nothing will ever answer.
+    /// In the order of the log. Each may come twice.
     fn see_to(
         self: Arc<Self>,
         errands: Vec<Errand<Self::Task>>,
         stop: &CancellationToken,
-    ) -> impl Future<Output = Vec<Uuid>> + Send;
+    ) -> impl Future<Output = Left<Self::Task>> + Send;
+}
+
+/// What is left of errands that were seen to.
+pub(super) struct Left<T> {
+    /// Have to wait for others, and come again before the next.
+    pub(super) waiting: Vec<Errand<T>>,
+    /// Nothing will ever answer these.
+    pub(super) never: Vec<Uuid>,
+}
+
+impl<T> Default for Left<T> {
+    fn default() -> Self {
+        Self { waiting: vec![], never: vec![] }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -121,11 +135,13 @@ async fn follow<D: Duty>(
         tracing::info!(errands = errands.len(), "the {} takes up what was left to do", D::NAME);
     }
     let mut last_saved = tokio::time::Instant::now();
+    let mut waiting = Vec::new();
     loop {
         for some in errands.chunks(CHUNK) {
-            for key in Arc::clone(duty).see_to(some.to_vec(), stop).await {
-                notes.to_do.remove(&key);
-            }
+            waiting.extend_from_slice(some);
+            let left = Arc::clone(duty).see_to(waiting, stop).await;
+            left.never.iter().for_each(|key| drop(notes.to_do.remove(key)));
+            waiting = left.waiting;
         }
         D::count_parked(notes.to_do.values().filter(|errand| errand.parked).count());
         if last_saved.elapsed() >= NOTES_EVERY {

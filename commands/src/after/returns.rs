@@ -2,8 +2,13 @@
 //! the return ends.
 //! Each step may be repeated. What cannot be done is parked in view of an operator.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use souk_domain::{
     DomainEvent, Money, ReturnId, ReturnsId, ShipmentId, UnreadableEvent,
@@ -21,7 +26,7 @@ use souk_event_log::{Filter, Recorded};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::follower::{Duty, Errand, News};
+use super::follower::{Duty, Errand, Left, News};
 use crate::{
     Context, ExecuteError, Market,
     checkout::{BY_HAND, LONGEST_WAIT, SettlementError, pause, settle},
@@ -40,6 +45,16 @@ pub(super) enum Task {
     CarryOut(ReturnId),
     /// Given up by the seller, and not a return yet.
     GiveBack(ShipmentId, Uuid),
+}
+
+impl Task {
+    /// Under which it is asked for and answered.
+    fn key(self) -> Uuid {
+        match self {
+            Self::CarryOut(id) => id.refund_key(),
+            Self::GiveBack(_, request) => request,
+        }
+    }
 }
 
 enum Failure {
@@ -82,14 +97,46 @@ impl From<ReturnFlowError> for Failure {
             ReturnFlowError::NotCompleted(_)
             | ReturnFlowError::NotOfOrder(_)
             | ReturnFlowError::Ambiguous(_)
-            | ReturnFlowError::UnderWay => Self::Never(error.to_string()),
+            | ReturnFlowError::UnderWay
+            | ReturnFlowError::NotAsked => Self::Never(error.to_string()),
         }
+    }
+}
+
+/// What is seen to right now, by key, and what was asked for meanwhile: that comes next. So whoever hears of the same again,
+/// as after a failure of the log, sees to it once; and what an operator asks for just as a task ends is not lost.
+struct UnderWay<E>(Mutex<HashMap<Uuid, Option<E>>>);
+
+impl<E> UnderWay<E> {
+    /// Gives the errand to the caller if nobody is at it.
+    fn begin(&self, key: Uuid, errand: E) -> Option<E> {
+        match self.0.lock().entry(key) {
+            Entry::Occupied(mut busy) => {
+                busy.insert(Some(errand));
+                None
+            }
+            Entry::Vacant(free) => {
+                free.insert(None);
+                Some(errand)
+            }
+        }
+    }
+
+    /// After the one that was begun.
+    fn next(&self, key: Uuid) -> Option<E> {
+        let mut under_way = self.0.lock();
+        let next = under_way.get_mut(&key).and_then(Option::take);
+        if next.is_none() {
+            under_way.remove(&key);
+        }
+        next
     }
 }
 
 pub(super) struct ReturnProcess {
     market: Arc<Market>,
     tasks: TaskTracker,
+    under_way: UnderWay<Errand<Task>>,
 }
 
 impl Duty for ReturnProcess {
@@ -115,24 +162,24 @@ impl Duty for ReturnProcess {
             let event = ShipmentEvent::from_json(name, version, &recorded.data)?;
             return Ok(match (event, recorded.stream.id().parse()) {
                 (ShipmentEvent::UnitsGivenUp(event), Ok(shipment)) if event.return_id.is_none() => {
-                    Some(News::Asks(event.request_id, Task::GiveBack(shipment, event.request_id)))
+                    let task = Task::GiveBack(shipment, event.request_id);
+                    Some(News::Asks(task.key(), task))
                 }
                 _ => None,
             });
         }
-        Ok(Some(match ReturnEvent::from_json(name, version, &recorded.data)? {
-            ReturnEvent::ReturnRequested(event) => News::Answers(event.request_id, 1),
+        Ok(match ReturnEvent::from_json(name, version, &recorded.data)? {
+            ReturnEvent::ReturnRequested(event) => Some(News::Answers(event.request_id, 1)),
             event @ (ReturnEvent::ReturnAccepted(_)
             | ReturnEvent::ReturnResumed(_)
             | ReturnEvent::ReturnSettled(_)) => {
-                let id = event.return_id();
-                News::Asks(id.refund_key(), Task::CarryOut(id))
+                let task = Task::CarryOut(event.return_id());
+                Some(News::Asks(task.key(), task))
             }
-            ReturnEvent::ReturnParked(event) => News::Parks(event.return_id.refund_key()),
-            event @ (ReturnEvent::ReturnCompleted(_) | ReturnEvent::ReturnDeclined(_)) => {
-                News::Answers(event.return_id().refund_key(), 1)
-            }
-        }))
+            ReturnEvent::ReturnParked(event) => Some(News::Parks(event.return_id.refund_key())),
+            ReturnEvent::ReturnCompleted(event) => Some(News::Answers(event.return_id.refund_key(), 1)),
+            ReturnEvent::ReturnDeclined(_) => None,
+        })
     }
 
     fn count_parked(count: usize) {
@@ -140,18 +187,27 @@ impl Duty for ReturnProcess {
     }
 
     /// Each on its own: a refund may take its time.
-    async fn see_to(self: Arc<Self>, errands: Vec<Errand<Task>>, stop: &CancellationToken) -> Vec<Uuid> {
+    async fn see_to(self: Arc<Self>, errands: Vec<Errand<Task>>, stop: &CancellationToken) -> Left<Task> {
         for errand in errands {
-            let (process, stop) = (Arc::clone(&self), stop.clone());
-            self.tasks.spawn(async move { process.carry_out(errand, stop).await });
+            let key = errand.task.key();
+            let mut next = self.under_way.begin(key, errand);
+            if next.is_some() {
+                let (process, stop) = (Arc::clone(&self), stop.clone());
+                self.tasks.spawn(async move {
+                    while let Some(errand) = next.filter(|_| !stop.is_cancelled()) {
+                        process.carry_out(&errand, &stop).await;
+                        next = process.under_way.next(key);
+                    }
+                });
+            }
         }
-        vec![]
+        Left::default()
     }
 }
 
 impl ReturnProcess {
     pub(super) fn new(market: Arc<Market>) -> Arc<Self> {
-        Arc::new(Self { market, tasks: TaskTracker::new() })
+        Arc::new(Self { market, tasks: TaskTracker::new(), under_way: UnderWay(Mutex::default()) })
     }
 
     /// Whatever waits for a gateway is taken up again at the next start.
@@ -160,12 +216,12 @@ impl ReturnProcess {
         let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
     }
 
-    async fn carry_out(&self, errand: Errand<Task>, stop: CancellationToken) {
+    async fn carry_out(&self, errand: &Errand<Task>, stop: &CancellationToken) {
         for attempt in 1.. {
             let done = match errand.task {
-                Task::CarryOut(id) => self.complete(id, &errand).await,
+                Task::CarryOut(id) => self.complete(id, errand).await,
                 Task::GiveBack(shipment, request) => {
-                    let context = context(request, "giveBack", &errand);
+                    let context = context(request, "giveBack", errand);
                     give_back(&self.market, &context, shipment, request)
                         .await
                         .map(drop)
@@ -181,7 +237,7 @@ impl ReturnProcess {
                 (Err(Failure::Undecided), _) => pause(attempt),
                 (Err(Failure::Never(reason)), Task::CarryOut(id)) => {
                     tracing::error!(%id, reason, "a return is parked: it needs an operator");
-                    match self.park(id, reason, &errand).await {
+                    match self.park(id, reason, errand).await {
                         Ok(()) => return,
                         Err(_) => pause(attempt).min(LONGEST_WAIT),
                     }
@@ -228,8 +284,8 @@ impl ReturnProcess {
     }
 
     /// Through the gateway, as far as the order was paid there and that is not with the buyer already; the rest as the
-    /// credit that had paid it. By hand: an operator has paid what the gateway was asked for. What a stream has taken on for this return stays so: whoever does this again, or beside
-    /// this, divides it alike.
+    /// credit that had paid it. By hand: an operator has paid what the gateway was asked for. What a stream has taken on for
+    /// this return stays so: whoever does this again, or beside this, divides it alike.
     async fn refund(
         &self,
         id: ReturnId,
@@ -244,7 +300,7 @@ impl ReturnProcess {
         let settled = if by_hand {
             self.record_by_hand(id, by_gateway, &context).await
         } else {
-            match settle(&self.market, id.returns.order_id, &context).await {
+            match settle(&self.market, id.returns.order_id, Some(id.refund_key()), &context).await {
                 Ok(_) => Ok(()),
                 Err(SettlementError::Log(error)) => Err(error.into()),
                 Err(error @ SettlementError::NotGivenBack { .. }) => Err(Failure::Never(error.to_string())),
@@ -327,5 +383,20 @@ fn context(key: Uuid, step: &str, errand: &Errand<Task>) -> Context {
         correlation_id: errand.correlation_id,
         causation_id: Some(errand.cause),
         ..Context::new(Uuid::new_v5(&key, step.as_bytes()), ACTOR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errand_that_comes_again_is_seen_to_after_the_one_under_way_and_once() {
+        let (under_way, key) = (UnderWay(Mutex::default()), Uuid::from_u128(1));
+        assert_eq!(under_way.begin(key, 1), Some(1));
+        assert_eq!((under_way.begin(key, 2), under_way.begin(key, 3)), (None, None));
+        assert_eq!(under_way.next(key), Some(3));
+        assert_eq!(under_way.next(key), None);
+        assert_eq!(under_way.begin(key, 4), Some(4));
     }
 }

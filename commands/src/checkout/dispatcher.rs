@@ -391,7 +391,7 @@ impl Dispatcher {
         let asks = matches!(command, PaymentCommand::Request(_));
         let nothing_new =
             self.market.aggregates.payments.execute(order, command, context).await?.events.is_empty();
-        match settlement::settle(&self.market, order, context).await {
+        match settlement::settle(&self.market, order, None, context).await {
             Ok(settled) => Ok(fact_of(&settled).filter(|_| nothing_new)),
             // Given up meanwhile: whoever wants the money back sees to it.
             Err(SettlementError::NotGivenBack { .. }) if asks => Ok(None),

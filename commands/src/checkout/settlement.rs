@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use souk_domain::{
-    OrderId,
-    payment::{FailureReason, PaymentCommand, PaymentError, PaymentRequested, PaymentState, PaymentType},
+    Money, OrderId,
+    payment::{
+        FailureReason, PaymentCommand, PaymentError, PaymentRequested, PaymentState, PaymentType, TakenBack,
+    },
 };
 use souk_gateways::{Cancellation, Charge, GatewayError, Purchase};
 use uuid::Uuid;
@@ -35,16 +37,18 @@ pub(crate) enum SettlementError {
     NotGivenBack { error: GatewayError, attempts: u32 },
 }
 
-/// Until nothing is left to do. Returns how it stands then.
+/// Until nothing is left to do. Returns how it stands then. Of what goes back in parts, only the part that is named: each
+/// is the business of its own return, which may wait for an operator while others go on.
 pub(crate) async fn settle(
     market: &Market,
     order: OrderId,
+    part: Option<Uuid>,
     context: &Context,
 ) -> Result<PaymentState, SettlementError> {
     let (mut attempt, mut looks) = (0, 0);
     loop {
         let state = seen(market, order).await?;
-        let Some(step) = next_step(market, order, &state).await else { return Ok(state) };
+        let Some(step) = next_step(market, order, part, &state).await else { return Ok(state) };
         match step {
             Ok(command @ PaymentCommand::RecordActionRequired { .. }) => {
                 attempt = 0;
@@ -68,7 +72,7 @@ pub(crate) async fn settle(
             Err(error) => {
                 attempt += 1;
                 tracing::warn!(%order, attempt, %error, "the payment gateway did not answer as hoped");
-                if attempt >= REFUND_ATTEMPTS && is_to_go_back(&state) {
+                if attempt >= REFUND_ATTEMPTS && is_to_go_back(&state, part) {
                     return Err(SettlementError::NotGivenBack { error, attempts: attempt });
                 }
                 tokio::time::sleep(pause(attempt)).await;
@@ -98,7 +102,7 @@ pub(super) async fn settle_by_hand(
             (PaymentState::Charged { refund_wanted: true, .. }, ByHand::Done) => {
                 PaymentCommand::RecordRefund { refund_id: name() }
             }
-            _ => return settle(market, order, context).await,
+            _ => return settle(market, order, None, context).await,
         };
         record(market, order, command, context).await?;
     }
@@ -109,21 +113,26 @@ async fn seen(market: &Market, order: OrderId) -> Result<PaymentState, Settlemen
     Ok(seen.map_err(|failure| SettlementError::Log(failure.into()))?.value)
 }
 
-/// The order is given up, whether the buyer was charged or not; or a part of it is returned.
-fn is_to_go_back(state: &PaymentState) -> bool {
+/// The order is given up, whether the buyer was charged or not; or this part of it is returned.
+fn is_to_go_back(state: &PaymentState, part: Option<Uuid>) -> bool {
     match state {
         PaymentState::Pending { refund_wanted, .. } => *refund_wanted,
         PaymentState::Charged { refund_wanted, taken_back, .. } => {
-            *refund_wanted || taken_back.due().next().is_some()
+            *refund_wanted || due(taken_back, part).is_some()
         }
         PaymentState::NotRequested | PaymentState::Failed { .. } | PaymentState::Refunded { .. } => false,
     }
+}
+
+fn due(taken_back: &TakenBack, part: Option<Uuid>) -> Option<(Uuid, Money)> {
+    taken_back.due().find(|(key, _)| Some(*key) == part)
 }
 
 /// Asks the gateway for what the payment waits for; `None` if it waits for nothing.
 async fn next_step(
     market: &Market,
     order: OrderId,
+    wanted: Option<Uuid>,
     state: &PaymentState,
 ) -> Option<Result<PaymentCommand, GatewayError>> {
     let gateway = &market.payments;
@@ -160,7 +169,7 @@ async fn next_step(
                 .map(|refund_id| PaymentCommand::RecordRefund { refund_id }),
         ),
         PaymentState::Charged { charge_id, refund_wanted: false, taken_back, .. } => {
-            let (refund_key, amount) = taken_back.due().next()?;
+            let (refund_key, amount) = due(taken_back, wanted)?;
             let refunded = if *charge_id == outside(order) {
                 Ok(outside(order))
             } else {

@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use souk_domain::{
     AccountId, ItemId, Money, OrderId, ReturnId, ReturnsId, ShipmentId, Sku, SkuId,
     order::{Order, OrderError, OrderLine, OrderStatus},
-    returns::{AcceptedLine, Ask, Bought, Disposition, Return, ReturnCommand, ReturnError, ReturnsState},
+    payment::PaymentState,
+    returns::{
+        AcceptedLine, Ask, Bought, Disposition, Return, ReturnCommand, ReturnError, ReturnStatus,
+        ReturnsState,
+    },
     shipment::{ShipmentError, ShipmentState},
 };
 use souk_vault::VaultError;
@@ -34,6 +38,8 @@ pub enum ReturnFlowError {
     Ambiguous(Sku),
     #[error("the buyer has asked to return these: accept that return")]
     UnderWay,
+    #[error("the refund was not asked for yet: retry the return, once the payment is in dispute no more")]
+    NotAsked,
     #[error(transparent)]
     Order(ExecuteError<OrderError>),
     #[error(transparent)]
@@ -126,13 +132,27 @@ pub async fn resume(
     run(market, context, id, ReturnCommand::Resume { number: id.number }).await
 }
 
-/// An operator has paid what a return is parked for: it goes on to its end without the gateway.
+/// An operator has paid what a return is parked for: it goes on to its end without the gateway. Refused as long as the payment
+/// does not say how much that is, which during a dispute nobody knows.
 pub async fn settle(
     market: &Market,
     context: &Context,
     id: ReturnId,
     reason: String,
 ) -> Result<Acknowledged<Return>, ReturnFlowError> {
+    let is_parked = |state: &ReturnsState| {
+        state.returns.get(&id.number).is_some_and(|one| one.status == ReturnStatus::Parked)
+    };
+    let is_unasked = |state: &PaymentState| match state {
+        PaymentState::Charged { taken_back, .. } => taken_back.refund(id.refund_key()).is_none(),
+        _ => false,
+    };
+    let (returns, payments) = (&market.aggregates.returns, &market.aggregates.payments);
+    if returns.read(id.returns, is_parked).await?.value
+        && payments.read(id.returns.order_id, is_unasked).await?.value
+    {
+        return Err(ReturnFlowError::NotAsked);
+    }
     run(market, context, id, ReturnCommand::Settle { number: id.number, reason }).await
 }
 
@@ -177,8 +197,8 @@ pub(crate) async fn completed(market: &Market, order: OrderId) -> Result<Order, 
     }
 }
 
-fn bought_of(order: &Order, seller: AccountId) -> Bought {
-    Bought::of(&order.placed.lines, order.placed.total, seller)
+pub(super) fn bought_of(order: &Order, seller: AccountId) -> Bought {
+    Bought::of(&order.placed, seller)
 }
 
 /// By seller, as each of the lines says or as there is only one choice.

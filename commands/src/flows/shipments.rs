@@ -74,20 +74,21 @@ pub async fn give_up(
     let request_id = context.command_id;
     let lines = lines.map(|lines| parcel_lines(shipment, &lines));
     take_back(market, context, shipment, None).await?;
-    let left = market.aggregates.shipments.read(shipment, ShipmentState::left).await?.value;
+    let look = |state: &ShipmentState| {
+        (state.left(), state.given_up.iter().any(|given_up| given_up.request_id == request_id))
+    };
+    let (left, is_given_up) = market.aggregates.shipments.read(shipment, look).await?.value;
     let all = || left.iter().map(|(&sku_id, &quantity)| ParcelLine { sku_id, quantity }).collect();
     let meant: Vec<_> = lines.clone().unwrap_or_else(all);
     // What the buyer has asked to return is settled there. Should he ask in this very moment, that is decided first.
-    let bought = &order.placed.lines;
+    let bought = returns::bought_of(&order, shipment.seller_id);
     let covered = |state: &ReturnsState| {
-        let short = |line: &ParcelLine| {
-            let of_sku = bought.iter().filter(|bought| bought.sku_id == line.sku_id);
-            let units: u32 = of_sku.map(|bought| bought.quantity).sum();
-            line.quantity > units.saturating_sub(state.taken(line.sku_id))
-        };
-        state.of_request(request_id).is_none() && meant.iter().any(short)
+        let is_short =
+            |line: &ParcelLine| state.left(&bought, line.sku_id).is_ok_and(|(_, left)| line.quantity > left);
+        meant.iter().any(is_short)
     };
-    if market.aggregates.returns.read(returns::returns_of(shipment), covered).await?.value {
+    // What this request has given up before is given up, whatever the buyer has asked for since.
+    if !is_given_up && market.aggregates.returns.read(returns::returns_of(shipment), covered).await?.value {
         return Err(ReturnFlowError::UnderWay);
     }
     let command = ShipmentCommand::GiveUp { request_id, lines, restock };

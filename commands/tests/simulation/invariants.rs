@@ -206,7 +206,6 @@ impl Story {
         self.problems.extend(problem);
     }
 
-    /// Returns against what was bought, put back and refunded; the ledgers against the payments.
     /// What of these refunds came back to credit.
     fn credited(&self, order: OrderId, refunds: RangeInclusive<Uuid>) -> i64 {
         let (first, last) = (CreditId(Uuid::nil()), CreditId(Uuid::max()));
@@ -214,6 +213,7 @@ impl Story {
         self.credited.range(of).map(|(_, amount)| amount).sum()
     }
 
+    /// Returns against what was bought, put back and refunded; the ledgers against the payments.
     fn of_after(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for ((order, sku), units) in &self.returned {

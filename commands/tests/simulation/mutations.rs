@@ -42,6 +42,10 @@ pub(crate) enum Mutation {
     PutBackTwice,
     /// A sale stands in the books twice.
     BookedTwice,
+    /// A sale stands in the books, of nothing.
+    SaleNotBooked,
+    /// A refund stands in the books, of nothing.
+    RefundNotBooked,
 }
 
 impl Mutation {
@@ -68,6 +72,8 @@ impl Mutation {
         Self::ReturnRefundedTwice,
         Self::PutBackTwice,
         Self::BookedTwice,
+        Self::SaleNotBooked,
+        Self::RefundNotBooked,
     ];
 
     /// What is written in place of the events.
@@ -114,6 +120,8 @@ impl Mutation {
             (Self::ShipsAnyway, "ShipmentRefused") => vec![with(renamed(event, "ShipmentReady"), |data| {
                 *data = serde_json::json!({ "carrier": "none", "bookingId": "none" });
             })],
+            (Self::SaleNotBooked, "EntryPosted") => vec![empty(event, "sale")],
+            (Self::RefundNotBooked, "EntryPosted") => vec![empty(event, "refund")],
             (Self::CouponLimitNotChecked, "CouponRejected") => vec![renamed(event, "CouponClaimed")],
             (Self::CreditNotChecked, "CreditHoldRejected") => vec![renamed(event, "CreditHeld")],
             (Self::ClaimNotReleased, "CouponReleased") => vec![renamed(event, "PromotionEnded")],
@@ -129,6 +137,15 @@ fn renamed(event: NewEvent, event_type: &str) -> NewEvent {
 fn twice(event: NewEvent) -> Vec<NewEvent> {
     let again = NewEvent { id: Uuid::new_v5(&event.id, b"again"), ..event.clone() };
     vec![event, again]
+}
+
+/// An entry of this kind that moves nothing.
+fn empty(event: NewEvent, kind: &str) -> NewEvent {
+    with(event, |data| {
+        if data["kind"] == kind {
+            data["postings"] = serde_json::json!([]);
+        }
+    })
 }
 
 fn with(event: NewEvent, change: impl FnOnce(&mut serde_json::Value)) -> NewEvent {

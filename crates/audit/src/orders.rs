@@ -38,7 +38,8 @@ pub(crate) struct Live {
     agreed: Option<CartCheckedOut>,
     checked_out_at: DateTime<Utc>,
     pub(crate) wanted: BTreeMap<SkuId, u32>,
-    pub(crate) sellers: Vec<AccountId>,
+    /// What each seller's lines come to.
+    pub(crate) sellers: BTreeMap<AccountId, i64>,
     pub(crate) held: BTreeMap<SkuId, Held>,
     /// Of the checkout, once the process manager has taken it up.
     pub(crate) deadline: Option<DateTime<Utc>>,
@@ -119,9 +120,8 @@ impl Audit {
         let mut live = Live { checked_out_at: at.time, ..Live::default() };
         for line in &checkout.lines {
             *live.wanted.entry(line.sku_id).or_default() += line.quantity;
-            if !live.sellers.contains(&line.seller_id) {
-                live.sellers.push(line.seller_id);
-            }
+            let goods = live.sellers.entry(line.seller_id).or_default();
+            *goods = goods.saturating_add(line_total(line));
         }
         live.agreed = Some(checkout);
         let order_at = Order { position: at.position, live: Some(Box::new(live)), ..Order::default() };
@@ -160,7 +160,8 @@ impl Audit {
         }
         if let (Some(live), Some(order)) = (live, self.orders.get(&id)) {
             if order.is_completed() {
-                self.books.expect(id, at.time, order.sellers);
+                let total = order.total.map_or(0, |total| total.amount);
+                self.books.sell(id, at.time, total, live.sellers.clone());
             }
             let problems = if order.is_completed() {
                 self.of_completed(order, &live)
@@ -206,7 +207,7 @@ impl Audit {
             }
         }
         problems.extend(order.money.of_completed().err());
-        for seller in &live.sellers {
+        for seller in live.sellers.keys() {
             let status = self.shipments(order).find(|(of, _)| of == seller).map(|(_, status)| status);
             if !status.is_some_and(ShipmentStatus::is_booked) {
                 problems.push(format!(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use souk_domain::{Money as Amount, OrderId, payment::PaymentEvent};
 
-use crate::{At, Audit, Flow};
+use crate::{At, Audit, Flow, ledgers::Back};
 
 /// What the name of a charge or a refund begins with that an operator has settled.
 pub const BY_HAND: &str = "byHand:";
@@ -24,6 +24,8 @@ pub struct Money {
     pub refunded_by_hand: i64,
     /// What buyers' banks have taken back, unless that was won.
     pub disputed: i64,
+    /// What went back less than was agreed on of all returns together.
+    pub(crate) short: i64,
     requested: bool,
     /// It was given up or refused: nothing may be charged any more.
     failed: bool,
@@ -145,6 +147,17 @@ impl Audit {
         let (cancelled, owed) =
             (order.live.is_none() && !order.is_completed(), order.money.charged - order.money.refunded);
         let checked = order.money.take(event);
+        match event {
+            PaymentEvent::ChargebackOpened(event) => {
+                self.books.owe(id, Back::Disputed, event.amount.amount, at.time);
+            }
+            PaymentEvent::ChargebackClosed(event) => {
+                self.books.owe(id, Back::Decided, event.amount.amount, at.time);
+                let lost = if event.won { 0 } else { event.amount.amount };
+                self.books.owe(id, Back::Lost, lost, at.time);
+            }
+            _ => {}
+        }
         let moved = order.money.charged - order.money.refunded != owed;
         self.check(at, checked);
         if cancelled && moved {

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use souk_domain::{
-    Money, ReturnId, SkuId,
+    Money, ReturnId, ReturnsId, SkuId,
     returns::{Disposition, ReturnCompleted, ReturnEvent, ReturnStatus},
 };
 
-use crate::{At, Audit};
+use crate::{At, Audit, ledgers::Back};
 
 /// What a return that was accepted waits for.
 #[derive(Debug)]
@@ -32,12 +32,15 @@ impl Accepted {
 }
 
 impl Audit {
-    /// Less goes back than was agreed on only because the buyer's bank has taken the rest.
-    fn is_short_of(&self, event: &ReturnCompleted, agreed: Money) -> bool {
-        let disputed =
-            self.orders.get(&event.return_id.returns.order_id).map_or(0, |order| order.money.disputed);
+    /// Less goes back than was agreed on only because the buyer's bank has taken the rest: of all returns of an order together
+    /// not more than that.
+    fn is_short_of(&mut self, event: &ReturnCompleted, agreed: Money) -> bool {
         let missing = agreed.amount.saturating_sub(event.refunded.amount);
-        agreed.currency == event.refunded.currency && (0..=disputed).contains(&missing)
+        let Some(order) = self.orders.get_mut(&event.return_id.returns.order_id) else { return false };
+        order.money.short = order.money.short.saturating_add(missing);
+        agreed.currency == event.refunded.currency
+            && missing >= 0
+            && order.money.short <= order.money.disputed
     }
 
     pub(crate) fn return_event(&mut self, at: At<'_>, event: &ReturnEvent) {
@@ -62,18 +65,22 @@ impl Audit {
                     Some(_) => Err(format!("return {} is accepted twice", event.return_id)),
                 }
             }
-            ReturnEvent::ReturnCompleted(event) => match self.returns.remove(&event.return_id) {
-                Some(Accepted { restock, refund })
-                    if restock.is_empty()
-                        && (refund == event.refunded || self.is_short_of(event, refund)) =>
-                {
-                    Ok(())
+            ReturnEvent::ReturnCompleted(event) => {
+                let ReturnsId { order_id, seller_id } = event.return_id.returns;
+                self.books.owe(order_id, Back::Refund(seller_id), event.refunded.amount, at.time);
+                match self.returns.remove(&event.return_id) {
+                    Some(Accepted { restock, refund })
+                        if restock.is_empty()
+                            && (refund == event.refunded || self.is_short_of(event, refund)) =>
+                    {
+                        Ok(())
+                    }
+                    found => Err(format!(
+                        "completed: expected nothing to be left to put back and {} to be agreed on, found {found:?}",
+                        event.refunded
+                    )),
                 }
-                found => Err(format!(
-                    "completed: expected nothing to be left to put back and {} to be agreed on, found {found:?}",
-                    event.refunded
-                )),
-            },
+            }
             ReturnEvent::ReturnRequested(_)
             | ReturnEvent::ReturnDeclined(_)
             | ReturnEvent::ReturnParked(_)

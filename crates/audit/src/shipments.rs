@@ -13,7 +13,7 @@ impl Audit {
         let Some(order) = self.orders.get_mut(&id.order_id) else {
             return self.wrong(at, "expected an order for this shipment, found none");
         };
-        let strange = order.live.as_ref().is_some_and(|live| !live.sellers.contains(&id.seller_id));
+        let strange = order.live.as_ref().is_some_and(|live| !live.sellers.contains_key(&id.seller_id));
         let place = order.shipments.iter().position(|(of, _)| *of == seller);
         let before = place.map_or(Status::NotRequested, |place| order.shipments[place].1);
         let (status, follows) = match event {

@@ -39,6 +39,17 @@ pub struct Discount {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub code: Option<String>,
     pub amount: Money,
+    /// The first orders with a coupon do not say it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub taken_off: Option<TakenOff>,
+}
+
+/// What a discount made cheaper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TakenOff {
+    Goods,
+    Shipping,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +74,17 @@ impl Charges {
         let total = taxed.checked_add(tax)?;
         let credits = sum(goods, self.credits.iter().map(|credit| credit.amount))?;
         (credits <= total).then(|| goods.with(total))
+    }
+
+    /// What the goods cost less, in minor units. A discount of which it is not said was on shipping if it is just what that
+    /// costs: so the buyer has the benefit of the doubt.
+    pub fn off_goods(&self) -> i64 {
+        let is_off_shipping = |discount: &&Discount| match discount.taken_off {
+            Some(taken_off) => taken_off == TakenOff::Shipping,
+            None => self.shipping == Some(discount.amount),
+        };
+        let off_goods = self.discounts.iter().filter(|discount| !is_off_shipping(discount));
+        off_goods.fold(0, |sum, discount| sum.saturating_add(discount.amount.amount))
     }
 
     /// What is left of the total for the gateway.
@@ -187,15 +209,19 @@ impl PriceList {
         let left = goods.amount - off_goods;
         let shipping = self.shipping(basket, left)?;
         let free = matches!(coupon.map(|coupon| coupon.takes_off), Some(TakesOff::FreeShipping));
-        let off = if free { shipping } else { off_goods };
+        let (off, taken_off) =
+            if free { (shipping, TakenOff::Shipping) } else { (off_goods, TakenOff::Goods) };
         let taxed = goods.amount.checked_add(shipping).ok_or(PricingError::TooLarge)? - off;
         let tax = share(taxed, self.tax_rate(basket)?);
         let charge = |amount: i64| (amount > 0).then(|| goods.with(amount));
         let discounts = match coupon {
             Some(_) if off == 0 => return Err(PricingError::NothingToTakeOff),
-            Some(Coupon { promotion_id, code, .. }) => {
-                vec![Discount { promotion_id, code: Some(code.to_owned()), amount: goods.with(off) }]
-            }
+            Some(Coupon { promotion_id, code, .. }) => vec![Discount {
+                promotion_id,
+                code: Some(code.to_owned()),
+                amount: goods.with(off),
+                taken_off: Some(taken_off),
+            }],
             None => vec![],
         };
         let charges = Charges { shipping: charge(shipping), tax: charge(tax), discounts, credits: vec![] };

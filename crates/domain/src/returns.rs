@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    AccountId, Decider, Money, ReturnId, ReturnsId, Sealed, Sku, SkuId, domain_events, order::OrderLine,
+    AccountId, Decider, Money, ReturnId, ReturnsId, Sealed, Sku, SkuId, domain_events,
+    order::{OrderLine, OrderPlaced},
 };
 
 domain_events! {
@@ -159,6 +160,9 @@ pub struct Return {
     /// What the gateway was to give back an operator has paid.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub by_hand: bool,
+    /// What the buyer got back, once it is completed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refunded: Option<Money>,
     pub status: ReturnStatus,
 }
 
@@ -181,8 +185,16 @@ pub struct ReturnsState {
 }
 
 impl ReturnsState {
+    /// How many units of what was bought may still be returned.
+    pub fn left(&self, bought: &Bought, sku_id: SkuId) -> Result<(Sku, u32), ReturnError> {
+        let (_, first) = bought.of_sku(sku_id).next().ok_or(ReturnError::NotBought(sku_id))?;
+        let sku = first.sku.clone();
+        let units = bought.of_sku(sku_id).map(|(_, line)| line.quantity).fold(0, u32::saturating_add);
+        Ok((sku, units.saturating_sub(self.taken(sku_id))))
+    }
+
     /// Returned before, or about to be.
-    pub fn taken(&self, sku: SkuId) -> u32 {
+    fn taken(&self, sku: SkuId) -> u32 {
         let units = |one: &Return| one.units().get(&sku).copied().unwrap_or(0);
         self.returns.values().map(units).fold(0, u32::saturating_add)
     }
@@ -287,8 +299,8 @@ pub enum ReturnError {
     Undecided,
 }
 
-/// A seller's lines of an order, and what the buyer paid for each unit: of an order that cost less than its goods, each
-/// costs less in proportion.
+/// A seller's lines of an order, and what the buyer paid for each unit: its price, less its part of what was taken off the
+/// goods. What sending and taxing them cost is not in it.
 ///
 /// The order's units stand in a row, line by line. What was paid for the first so many is rounded, and a unit comes to what
 /// it adds to that; so however they come back, all together are what was paid for the goods.
@@ -302,16 +314,17 @@ pub struct Bought {
 
 impl Bought {
     /// Of all lines of the order, those of one seller.
-    pub fn of(lines: &[OrderLine], total: Money, seller: AccountId) -> Self {
+    pub fn of(placed: &OrderPlaced, seller: AccountId) -> Self {
         let (mut goods, mut own) = (0, Vec::new());
-        for line in lines {
+        for line in &placed.lines {
             if line.seller_id == seller {
                 own.push((goods, line.clone()));
             }
             goods += i128::from(line.unit_price.amount) * i128::from(line.quantity);
         }
-        let paid = i64::try_from(goods).unwrap_or(i64::MAX).min(total.amount);
-        Self { lines: own, goods, paid: Money { amount: paid, ..total } }
+        let paid = i64::try_from(goods).unwrap_or(i64::MAX).saturating_sub(placed.charges.off_goods());
+        let paid = paid.clamp(0, placed.total.amount.max(0));
+        Self { lines: own, goods, paid: Money { amount: paid, ..placed.total } }
     }
 
     fn of_sku(&self, sku_id: SkuId) -> impl Iterator<Item = &(i128, OrderLine)> {
@@ -358,7 +371,7 @@ impl Decider for Returns {
     type Error = ReturnError;
 
     const CATEGORY: &'static str = "return";
-    const STATE_VERSION: u32 = 2;
+    const STATE_VERSION: u32 = 3;
 
     fn evolve(mut state: ReturnsState, event: &ReturnEvent) -> ReturnsState {
         let number = event.return_id().number;
@@ -367,7 +380,8 @@ impl Decider for Returns {
         if let ReturnEvent::ReturnRequested(event) = event {
             let requested = event.clone();
             let status = ReturnStatus::Requested;
-            let new = Return { requested, accepted: None, before: BTreeMap::new(), by_hand: false, status };
+            let (accepted, before, refunded) = (None, BTreeMap::new(), None);
+            let new = Return { requested, accepted, before, by_hand: false, refunded, status };
             state.returns.insert(number, new);
         }
         let Some(one) = state.returns.get_mut(&number) else { return state };
@@ -385,7 +399,10 @@ impl Decider for Returns {
                 one.by_hand = true;
                 ReturnStatus::Accepted
             }
-            ReturnEvent::ReturnCompleted(_) => ReturnStatus::Completed,
+            ReturnEvent::ReturnCompleted(event) => {
+                one.refunded = Some(event.refunded);
+                ReturnStatus::Completed
+            }
         };
         state
     }
@@ -404,7 +421,7 @@ impl Decider for Returns {
             ReturnCommand::Request { ask, bought, reason } => {
                 let units = summed(ask.lines.iter().copied());
                 for (&sku_id, &quantity) in &units {
-                    let (sku, left) = left(state, bought, sku_id)?;
+                    let (sku, left) = state.left(bought, sku_id)?;
                     if quantity > left {
                         return Err(ReturnError::TooMany { sku, left });
                     }
@@ -415,7 +432,7 @@ impl Decider for Returns {
                 let given_up = summed(ask.lines.iter().copied());
                 let mut units = given_up.clone();
                 for (sku_id, quantity) in &mut units {
-                    let left = left(state, bought, *sku_id)?.1;
+                    let left = state.left(bought, *sku_id)?.1;
                     if *quantity > left && state.is_undecided(*sku_id) {
                         return Err(ReturnError::Undecided);
                     }
@@ -499,14 +516,6 @@ fn find(state: &ReturnsState, number: u32) -> Result<(ReturnId, ReturnStatus), R
     Ok((one.requested.return_id, one.status))
 }
 
-/// How many units of what was bought may still be returned.
-fn left(state: &ReturnsState, bought: &Bought, sku_id: SkuId) -> Result<(Sku, u32), ReturnError> {
-    let (_, first) = bought.of_sku(sku_id).next().ok_or(ReturnError::NotBought(sku_id))?;
-    let sku = first.sku.clone();
-    let units = bought.of_sku(sku_id).map(|(_, line)| line.quantity).fold(0, u32::saturating_add);
-    Ok((sku, units.saturating_sub(state.taken(sku_id))))
-}
-
 fn open(
     state: &ReturnsState,
     ask: &Ask,
@@ -520,7 +529,7 @@ fn open(
     }
     let lines = units
         .iter()
-        .map(|(&sku_id, &quantity)| Ok(ReturnLine { sku_id, sku: left(state, bought, sku_id)?.0, quantity }))
+        .map(|(&sku_id, &quantity)| Ok(ReturnLine { sku_id, sku: state.left(bought, sku_id)?.0, quantity }))
         .collect::<Result<_, _>>()?;
     let number = state.returns.keys().next_back().map_or(1, |last| last + 1);
     let return_id = ReturnId { returns: ask.returns, number };

@@ -82,6 +82,16 @@ fn a_coupon_takes_off_what_there_is_and_not_more() {
 }
 
 #[test]
+fn what_a_coupon_made_cheaper_is_written_with_it() {
+    let written = |takes_off: TakesOff| {
+        let priced = list(LIST).price(&basket(1000, 0, "GB"), Some(coupon(&takes_off))).unwrap();
+        serde_json::to_value(&priced.charges.discounts[0]).unwrap()["takenOff"].clone()
+    };
+    assert_eq!(written(TakesOff::FreeShipping), "shipping");
+    assert_eq!(written(TakesOff::Percentage { basis_points: 1_000 }), "goods");
+}
+
+#[test]
 fn where_nothing_is_sent_to_is_said_and_not_guessed() {
     let list = list(LIST);
     let refused = list.price(&basket(1000, 0, "FR"), None);

@@ -1,15 +1,21 @@
 //! Returns: never more than was bought, never more back than it cost.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use proptest::{collection::vec, prelude::*};
 use souk_domain::{
-    order::OrderLine,
+    Money, PromotionId,
+    order::{OrderLine, OrderPlaced, total},
+    pricing::{Basket, Charges, Coupon, Discount, PriceList, TakenOff, TakesOff},
     returns::{
         AcceptedLine, Ask, Bought, Disposition, ReturnAccepted, ReturnCause, ReturnCommand, ReturnCompleted,
         ReturnDeclined, ReturnError, ReturnEvent, ReturnLine, ReturnParked, ReturnRequested, ReturnResumed,
-        ReturnSettled, Returns,
+        ReturnSettled, Returns, ReturnsState,
     },
     testing::{
-        Given,
-        examples::{BUYER, cents, order_line, return_id, sku, sku_id},
+        Given, decide,
+        examples::{BUYER, cents, order_line, placed, return_id, sku, sku_id},
+        fold,
     },
 };
 use uuid::Uuid;
@@ -19,8 +25,24 @@ fn bought() -> Bought {
     of(&[order_line("red", 2, 1599)], 2 * 1599)
 }
 
-fn of(lines: &[OrderLine], total: i64) -> Bought {
-    Bought::of(lines, cents(total), return_id(1).returns.seller_id)
+/// Without shipping and tax; what they cost less was taken off.
+fn of(lines: &[OrderLine], paid: i64) -> Bought {
+    let discount = discount(goods(lines).amount - paid, Some(TakenOff::Goods));
+    bought_for(lines, Charges { discounts: vec![discount], ..Charges::default() })
+}
+
+fn bought_for(lines: &[OrderLine], charges: Charges) -> Bought {
+    let total = charges.total(goods(lines)).unwrap();
+    let placed = OrderPlaced { lines: lines.to_vec(), total, charges, ..placed() };
+    Bought::of(&placed, return_id(1).returns.seller_id)
+}
+
+fn goods(lines: &[OrderLine]) -> Money {
+    total(lines).unwrap().unwrap()
+}
+
+fn discount(amount: i64, taken_off: Option<TakenOff>) -> Discount {
+    Discount { promotion_id: PromotionId::of_code("SPRING"), code: None, amount: cents(amount), taken_off }
 }
 
 fn ask(request: u128, quantity: u32) -> Ask {
@@ -198,6 +220,83 @@ fn however_units_come_back_together_they_are_what_was_paid_for_them() {
         Disposition::Restock,
         17,
     )]);
+}
+
+#[test]
+fn shipping_and_tax_stay_and_what_is_off_shipping_is_not_off_the_goods() {
+    let lines = [order_line("red", 2, 5_000)];
+    let back = |amount, taken_off, shipping| {
+        let discounts = vec![discount(amount, taken_off)];
+        let charges =
+            Charges { shipping: Some(cents(shipping)), tax: Some(cents(1_710)), discounts, credits: vec![] };
+        let accept = ReturnCommand::Accept {
+            number: 1,
+            lines: None,
+            refund: None,
+            bought: bought_for(&lines, charges),
+        };
+        let state = fold::<Returns>(ReturnsState::default(), &[by_buyer(1, 1, 2)]);
+        match decide::<Returns>(&state, &accept).as_deref() {
+            Ok([ReturnEvent::ReturnAccepted(accepted)]) => accepted.refund.amount,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(back(2_000, Some(TakenOff::Goods), 1_000), 8_000);
+    assert_eq!(back(1_000, Some(TakenOff::Shipping), 1_000), 10_000);
+    assert_eq!(back(1_000, Some(TakenOff::Goods), 1_000), 9_000);
+    // As it was recorded at first.
+    assert_eq!((back(2_000, None, 1_000), back(1_000, None, 1_000)), (8_000, 10_000));
+}
+
+const LIST: &str = r#"{
+    "shipping": { "USD": { "GB": { "flat": 499, "freeAbove": 20000 } } },
+    "tax": { "GB": 1900 }
+}"#;
+
+fn any_coupon() -> impl Strategy<Value = Option<TakesOff>> {
+    prop_oneof![
+        Just(None),
+        (1..=10_000_u32).prop_map(|basis_points| Some(TakesOff::Percentage { basis_points })),
+        (1..20_000_i64).prop_map(|amount| Some(TakesOff::Amount { amount: cents(amount) })),
+        Just(Some(TakesOff::FreeShipping)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn all_that_was_bought_comes_back_for_what_was_paid_for_it(
+        bought in vec((1..10_000_i64, 1..4_u32), 1..4),
+        takes_off in any_coupon(),
+        first in 0..9_usize,
+    ) {
+        let names = ["red", "blue", "green"];
+        let lines: Vec<_> = bought.iter().zip(names).map(|((price, n), name)| order_line(name, *n, *price)).collect();
+        let list: PriceList = serde_json::from_str(LIST).unwrap();
+        let basket = Basket { goods: goods(&lines), weight_grams: 0, country: Some("GB") };
+        let code = |takes_off| Coupon { promotion_id: PromotionId::of_code("SPRING"), code: "SPRING", takes_off };
+        let Ok(priced) = list.price(&basket, takes_off.as_ref().map(code)) else { return Ok(()) };
+        let bought = bought_for(&lines, priced.charges.clone());
+        let mut units: Vec<_> = lines.iter().flat_map(|line| (0..line.quantity).map(|_| line.sku_id)).collect();
+        let middle = first % units.len();
+        units.rotate_left(middle);
+        let (mut state, mut refunded) = (ReturnsState::default(), 0);
+        for (number, sku_id) in (1..).zip(units) {
+            let ask = Ask { lines: vec![(sku_id, 1)], ..ask(number.into(), 1) };
+            let request = ReturnCommand::Request { ask, bought: bought.clone(), reason: None };
+            state = fold::<Returns>(state.clone(), &decide::<Returns>(&state, &request).unwrap());
+            let accept = ReturnCommand::Accept { number, lines: None, refund: None, bought: bought.clone() };
+            state = fold::<Returns>(state.clone(), &decide::<Returns>(&state, &accept).unwrap());
+            refunded += state.returns[&number].accepted.as_ref().unwrap().refund.amount;
+        }
+        let off_goods: i64 = match takes_off {
+            Some(TakesOff::FreeShipping) => 0,
+            _ => priced.charges.discounts.iter().map(|discount| discount.amount.amount).sum(),
+        };
+        prop_assert_eq!(refunded, priced.goods.amount - off_goods);
+        prop_assert!(refunded <= priced.total.amount);
+    }
 }
 
 #[test]

@@ -387,7 +387,9 @@ impl From<ReturnFlowError> for Problem {
         match error {
             ReturnFlowError::NotCompleted(_) => Self::new(Kind::NotReady).detail(message),
             ReturnFlowError::NotOfOrder(_) | ReturnFlowError::Ambiguous(_) => Self::invalid("lines", message),
-            ReturnFlowError::UnderWay => Self::new(Kind::Conflict).detail(message),
+            ReturnFlowError::UnderWay | ReturnFlowError::NotAsked => {
+                Self::new(Kind::Conflict).detail(message)
+            }
             ReturnFlowError::Order(error) => error.into(),
             ReturnFlowError::Shipment(error) => error.into(),
             ReturnFlowError::Return(error) => error.into(),

@@ -52,7 +52,10 @@ pub(crate) struct ReturnBody {
     lines: Vec<ReturnLineBody>,
     /// What of it was accepted.
     accepted: Option<Vec<ReturnLineBody>>,
+    /// What was agreed on.
     refund: Option<MoneyBody>,
+    /// What went back, once it is completed: less if the buyer's bank had taken back more than was left.
+    refunded: Option<MoneyBody>,
     /// Why it was declined.
     #[serde(skip_serializing_if = "Option::is_none")]
     decline_reason: Option<String>,
@@ -101,6 +104,7 @@ impl ReturnBody {
             lines: lines.iter().map(|line| body(&line.sku, line.quantity, None)).collect(),
             accepted: accepted.map(accepted_lines),
             refund: accepted.map(|accepted| accepted.refund.into()),
+            refunded: None,
             decline_reason: None,
             parked_reason: None,
             requested_at: None,
@@ -111,7 +115,8 @@ impl ReturnBody {
 
     /// As its stream has it.
     pub(crate) fn of(one: &Return) -> Self {
-        Self::new(&one.requested, one.accepted.as_ref(), one.status)
+        let refunded = one.refunded.map(Into::into);
+        Self { refunded, ..Self::new(&one.requested, one.accepted.as_ref(), one.status) }
     }
 
     pub(crate) async fn seen(api: &Api, view: ReturnView) -> Result<Self, Problem> {
@@ -122,6 +127,7 @@ impl ReturnBody {
             decline_reason: view.reason.filter(|_| declined),
             requested_at: Some(view.requested_at),
             decided_at: view.decided_at,
+            refunded: view.refunded.map(Into::into),
             completed_at: view.completed_at,
             ..Self::new(&view.requested, view.accepted.as_ref(), view.status)
         })

@@ -142,7 +142,7 @@ pub(crate) async fn deliver(
 #[utoipa::path(post, path = "/v1/shipments/{shipmentId}/give-up", tag = "Selling", security(("bearer" = [])),
     request_body(content = Option<GivingUp>), params(("shipmentId" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = GivenUp), (status = 404, body = ProblemBody),
-        (status = 409, description = "The order is not completed, or not so many are left to be sent.", body = ProblemBody),
+        (status = 409, description = "The order is not completed, not so many are left to be sent, or the buyer has asked to return these.", body = ProblemBody),
         (status = 403, body = ProblemBody),
         (status = 422, body = ProblemBody)))]
 pub(crate) async fn give_up(

@@ -27,7 +27,7 @@ impl Projector for Ledgers {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn filter(&self) -> Filter {
@@ -254,13 +254,7 @@ pub async fn entries(
     cursor: Option<&str>,
     size: u32,
 ) -> Result<Page<EntryView>, QueryError> {
-    // The place in the ledger stands for the time.
-    let (at, id) = query::after(cursor)?;
-    let before = match cursor {
-        None => i64::MAX,
-        Some(_) if id.is_nil() => at.timestamp_micros(),
-        Some(_) => return Err(QueryError::Cursor),
-    };
+    let before = cursor.map_or(Ok(i64::MAX), query::decode::<i64>)?;
     let rows = sqlx::query(
         "SELECT * FROM views.ledger_entries WHERE seller_id = $1 AND revision < $2 ORDER BY revision DESC LIMIT $3",
     )
@@ -269,11 +263,7 @@ pub async fn entries(
     .bind(query::limit(size))
     .fetch_all(pool)
     .await?;
-    let key = |row: &PgRow| {
-        let revision = DateTime::from_timestamp_micros(row.try_get("revision")?);
-        Ok((revision.ok_or_else(|| query::malformed("revision", "it is too large"))?, Uuid::nil()))
-    };
-    query::page(&rows, size, key, entry)
+    query::page_by(&rows, size, |row| row.try_get::<i64, _>("revision"), entry)
 }
 
 fn entry(row: &PgRow) -> Result<EntryView, sqlx::Error> {

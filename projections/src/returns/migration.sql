@@ -5,7 +5,8 @@ CREATE TABLE returns (
     requested_at timestamptz NOT NULL,
     request      json        NOT NULL,  -- what was asked for; the reason in it is sealed
     status       text        NOT NULL,
-    accepted     json,                  -- what of it was accepted, and the refund
+    accepted     json,                  -- what of it was accepted, and the refund that was agreed on
+    refunded     json,                  -- what went back
     reason       text,                  -- of declining, or of an operator's having to look
     decided_at   timestamptz,
     completed_at timestamptz

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use souk_domain::{
-    AccountId, Decider, OrderId, ReturnId,
+    AccountId, Decider, Money, OrderId, ReturnId,
     returns::{ReturnAccepted, ReturnEvent, ReturnRequested, ReturnStatus, Returns as ReturnsDecider},
 };
 use souk_event_log::{Filter, Recorded};
@@ -27,7 +27,7 @@ impl Projector for Returns {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn filter(&self) -> Filter {
@@ -60,6 +60,7 @@ struct Change {
     accepted: Option<ReturnAccepted>,
     reason: Option<String>,
     decided_at: Option<DateTime<Utc>>,
+    refunded: Option<Money>,
     completed_at: Option<DateTime<Utc>>,
 }
 
@@ -88,8 +89,9 @@ impl Change {
                 self.reason = None;
                 ReturnStatus::Accepted
             }
-            ReturnEvent::ReturnCompleted(_) => {
+            ReturnEvent::ReturnCompleted(event) => {
                 self.reason = None;
+                self.refunded = Some(event.refunded);
                 self.completed_at = Some(at);
                 ReturnStatus::Completed
             }
@@ -105,9 +107,10 @@ async fn insert(tables: &mut PgConnection, changes: &[(&ReturnId, &Change)]) -> 
     let requested = || changes.iter().filter_map(|(_, change)| change.requested.as_ref());
     sqlx::query(
         "INSERT INTO returns (return_id, order_id, seller_id, requested_at, request, status, accepted, reason, decided_at,
-                              completed_at)
+                              completed_at, refunded)
          SELECT * FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[]::json[], $6::text[],
-                              $7::text[]::json[], $8::text[], $9::timestamptz[], $10::timestamptz[])",
+                              $7::text[]::json[], $8::text[], $9::timestamptz[], $10::timestamptz[],
+                              $11::text[]::json[])",
     )
     .bind(changes.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>())
     .bind(changes.iter().map(|(id, _)| id.returns.order_id.0).collect::<Vec<_>>())
@@ -119,6 +122,7 @@ async fn insert(tables: &mut PgConnection, changes: &[(&ReturnId, &Change)]) -> 
     .bind(changes.iter().map(|(_, change)| change.reason.as_deref()).collect::<Vec<_>>())
     .bind(changes.iter().map(|(_, change)| change.decided_at).collect::<Vec<_>>())
     .bind(changes.iter().map(|(_, change)| change.completed_at).collect::<Vec<_>>())
+    .bind(changes.iter().map(|(_, change)| change.refunded.as_ref().map(json)).collect::<Vec<_>>())
     .execute(tables)
     .await?;
     Ok(())
@@ -134,9 +138,11 @@ async fn update(tables: &mut PgConnection, changes: &[(&ReturnId, &Change)]) -> 
             accepted = coalesce(c.accepted, r.accepted),
             reason = c.reason,
             decided_at = coalesce(c.decided_at, r.decided_at),
-            completed_at = coalesce(c.completed_at, r.completed_at)
-         FROM unnest($1::text[], $2::text[], $3::text[]::json[], $4::text[], $5::timestamptz[], $6::timestamptz[])
-              AS c (return_id, status, accepted, reason, decided_at, completed_at)
+            completed_at = coalesce(c.completed_at, r.completed_at),
+            refunded = coalesce(c.refunded, r.refunded)
+         FROM unnest($1::text[], $2::text[], $3::text[]::json[], $4::text[], $5::timestamptz[], $6::timestamptz[],
+                     $7::text[]::json[])
+              AS c (return_id, status, accepted, reason, decided_at, completed_at, refunded)
          WHERE r.return_id = c.return_id",
     )
     .bind(changes.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>())
@@ -145,6 +151,7 @@ async fn update(tables: &mut PgConnection, changes: &[(&ReturnId, &Change)]) -> 
     .bind(changes.iter().map(|(_, change)| change.reason.as_deref()).collect::<Vec<_>>())
     .bind(changes.iter().map(|(_, change)| change.decided_at).collect::<Vec<_>>())
     .bind(changes.iter().map(|(_, change)| change.completed_at).collect::<Vec<_>>())
+    .bind(changes.iter().map(|(_, change)| change.refunded.as_ref().map(json)).collect::<Vec<_>>())
     .execute(tables)
     .await?;
     Ok(())
@@ -160,6 +167,8 @@ pub struct ReturnView {
     /// Why it was declined, or is parked.
     pub reason: Option<String>,
     pub decided_at: Option<DateTime<Utc>>,
+    /// What went back: less than was agreed on if the buyer's bank had taken back more than was left.
+    pub refunded: Option<Money>,
     pub completed_at: Option<DateTime<Utc>>,
 }
 
@@ -179,6 +188,7 @@ pub fn told(events: impl IntoIterator<Item = (ReturnEvent, DateTime<Utc>)>) -> V
             accepted: change.accepted,
             reason: change.reason,
             decided_at: change.decided_at,
+            refunded: change.refunded,
             completed_at: change.completed_at,
         })
     };
@@ -231,6 +241,7 @@ fn read(row: &PgRow) -> Result<ReturnView, sqlx::Error> {
     let return_id = row.try_get::<&str, _>("return_id")?.parse();
     let Json(requested) = row.try_get("request")?;
     let accepted: Option<Json<ReturnAccepted>> = row.try_get("accepted")?;
+    let refunded: Option<Json<Money>> = row.try_get("refunded")?;
     Ok(ReturnView {
         return_id: return_id.map_err(|error| query::malformed("return_id", error))?,
         requested,
@@ -239,6 +250,7 @@ fn read(row: &PgRow) -> Result<ReturnView, sqlx::Error> {
         accepted: accepted.map(|Json(accepted)| accepted),
         reason: row.try_get("reason")?,
         decided_at: row.try_get("decided_at")?,
+        refunded: refunded.map(|Json(refunded)| refunded),
         completed_at: row.try_get("completed_at")?,
     })
 }

@@ -141,7 +141,12 @@ pub fn charges() -> Charges {
     Charges {
         shipping: Some(cents(500)),
         tax: Some(cents(198)),
-        discounts: vec![Discount { promotion_id, code: Some("SPRING".to_owned()), amount: cents(698) }],
+        discounts: vec![Discount {
+            promotion_id,
+            code: Some("SPRING".to_owned()),
+            amount: cents(698),
+            taken_off: None,
+        }],
         credits: vec![CreditUse { credit_id: CreditId::of_gift_card("GIFT"), amount: cents(1000) }],
     }
 }

@@ -69,7 +69,8 @@ pub(crate) struct ReturnSettlement {
 #[utoipa::path(post, path = "/v1/admin/returns/{returnId}/settle", tag = "Administration", security(("bearer" = [])),
     request_body = ReturnSettlement, params(("returnId" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 202, body = ReturnBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody),
-        (status = 409, body = ProblemBody), (status = 422, body = ProblemBody)))]
+        (status = 409, description = "It is not parked, or its refund was not asked for yet: the payment is in dispute.", body = ProblemBody),
+        (status = 422, body = ProblemBody)))]
 pub(crate) async fn settle(
     Admin(admin): Admin,
     State(api): State<Arc<Api>>,

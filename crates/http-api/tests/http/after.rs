@@ -84,7 +84,9 @@ async fn a_sale_is_sent_in_parcels_returned_in_part_and_paid_out() {
         .await
         .problem(409, "conflict");
 
-    until(&shop, &returns, &ann, |answer| answer.body["returns"][0]["status"] == "completed").await;
+    let ended =
+        until(&shop, &returns, &ann, |answer| answer.body["returns"][0]["status"] == "completed").await;
+    assert_eq!(ended.body["returns"][0]["refunded"]["amount"], 2000);
     let shown =
         until(&shop, &order, &ann, |answer| answer.body["payment"]["refunded"]["amount"] == 2000).await;
     assert_eq!(
