@@ -15,7 +15,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::{Context, Market, clock::fresh_id};
 
@@ -23,6 +22,8 @@ use crate::{Context, Market, clock::fresh_id};
 const WAITING: usize = 10_000;
 /// Events of one append at most.
 const TOGETHER: usize = 1_000;
+/// A KurrentDB takes a megabyte.
+const TOGETHER_BYTES: usize = 512 * 1024;
 const EVERY: Duration = Duration::from_secs(1);
 /// How long the log may take for the last ones, when the process ends.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -33,8 +34,6 @@ const COUNTER: &str = "souk_search_events_total";
 pub struct Noted {
     pub event: SearchEvent,
     pub at: DateTime<Utc>,
-    /// Of the request.
-    pub correlation_id: Uuid,
     /// Who did it, if they agreed to be known.
     pub searcher: Option<AccountId>,
 }
@@ -112,9 +111,10 @@ impl Writer {
     async fn gather(&mut self) -> Option<(StreamName, Vec<NewEvent>)> {
         let command_id = fresh_id();
         let now = self.market.clock.now();
-        let (mut events, mut vault_answers) = (Vec::new(), true);
+        let (mut events, mut bytes, mut vault_answers) = (Vec::new(), 0, true);
         while events.len() < TOGETHER
-            && let Ok(Noted { mut event, at, correlation_id, searcher }) = self.noted.try_recv()
+            && bytes < TOGETHER_BYTES
+            && let Ok(Noted { mut event, at, searcher }) = self.noted.try_recv()
         {
             // Without the vault, or of one who is forgotten, it is nobody's.
             if let Some(account) = searcher.filter(|_| vault_answers) {
@@ -123,9 +123,11 @@ impl Writer {
                     Err(error) => vault_answers = !error.is_unavailable(),
                 }
             }
-            let context =
-                Context { correlation_id, occurred_at: Some(at), ..Context::new(command_id, "search") };
-            events.push(context.seal(&event, events.len(), now));
+            // Not the request's correlation id: a client may use that for what it does in somebody's name, too.
+            let context = Context { occurred_at: Some(at), ..Context::new(command_id, "search") };
+            let sealed = context.seal(&event, events.len(), now);
+            bytes += sealed.data.len() + sealed.metadata.len();
+            events.push(sealed);
         }
         (!events.is_empty()).then(|| (stream_of(now.date_naive()), events))
     }

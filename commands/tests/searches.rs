@@ -9,10 +9,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
-use souk_commands::{
-    clock::fresh_id,
-    searches::{Noted, Searches},
-};
+use souk_commands::searches::{Noted, Searches};
 use souk_domain::{
     AccountId, DomainEvent, Sealed,
     search::{CATEGORY, SearchEvent, SearchMade},
@@ -31,7 +28,7 @@ fn searched(query: &str, searcher: Option<AccountId>) -> Noted {
         leads_to: None,
         searcher: None,
     };
-    Noted { event: made.into(), at: DateTime::<Utc>::UNIX_EPOCH, correlation_id: fresh_id(), searcher }
+    Noted { event: made.into(), at: DateTime::<Utc>::UNIX_EPOCH, searcher }
 }
 
 /// The next so many that the log tells of.

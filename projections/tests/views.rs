@@ -23,7 +23,7 @@ use souk_domain::{
     promotion::{
         CouponClaimed, CouponRedeemed, CouponReleased, PromotionCreated, PromotionEnded, PromotionEvent,
     },
-    search::Facet,
+    search::{Facet, SearchEvent, SearchMade},
     shipment::{ShipmentDelivered, ShipmentDispatched, ShipmentEvent, ShipmentStatus},
     testing::examples::{cents, charges, promotion_created, variant},
 };
@@ -37,6 +37,7 @@ use souk_projections::{
     stock,
 };
 use support::{Ending, Offer, World, account, order_id, start_of_time};
+use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_catalogue_shows_items_as_they_stand() {
@@ -281,6 +282,36 @@ async fn promotions_are_listed_with_how_often_they_are_used() {
     let rest = promotions::promotions(&world.pool, first.next_cursor.as_deref(), 1).await.unwrap();
     let codes = [first, rest].map(|page| page.rows[0].terms.code.clone());
     assert!(codes.contains(&"SPRING".into()) && codes.contains(&"SUMMER".into()), "{codes:?}");
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_filters_left_tells_nothing_of_what_a_query_finds() {
+    let world = World::on(Arc::new(MemoryLog::new(Arc::new(start_of_time)))).await;
+    let projections = world.start();
+    let brown = Some(Facet { name: "brand".into(), value: "Brown".into() });
+    let made = SearchMade {
+        search_id: Uuid::nil(),
+        query: "pot".to_owned(),
+        hits: 2,
+        filters: vec![],
+        leads_to: brown.clone(),
+        searcher: None,
+    };
+    let filtered =
+        SearchMade { hits: 0, filters: vec!["minPrice".to_owned()], leads_to: None, ..made.clone() };
+    let stream = StreamName::new("search", "2026-01-01");
+    let mut position = 0;
+    for event in [made, filtered] {
+        position = world.append(stream.clone(), vec![SearchEvent::from(event)]).await;
+    }
+    world.settle(&projections, position).await;
+    let today = start_of_time().date_naive();
+    let filter = QueryFilter { without_results: false, days: 1 };
+    let all = searches::queries(&world.pool, filter, today, None, 10).await.unwrap();
+    assert_eq!((all.rows[0].searches, all.rows[0].last_hits), (2, Some(2)));
+    let popular = searches::popular(&world.pool, today, 10).await.unwrap();
+    assert_eq!(popular, [PopularQuery { query: "pot".into(), leads_to: brown }]);
     projections.shutdown().await;
 }
 

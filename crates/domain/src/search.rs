@@ -69,17 +69,20 @@ impl SearchEvent {
     }
 }
 
-/// Whether a query may stand in the log in the clear: not if it could be an address or the number of a card.
+/// Whether a query may stand in the log in the clear: not if it could be an address, the number of a card or of a telephone.
 pub fn is_harmless(query: &str) -> bool {
     const LONGEST_NUMBER: usize = 13; // of a product (EAN)
-    let mut digits = 0;
+    const LONGEST_AFTER_PLUS: usize = 6;
+    let (mut digits, mut most) = (0, LONGEST_NUMBER);
     query.chars().all(|char| {
-        digits = match char {
-            '0'..='9' => digits + 1,
-            ' ' | '-' | '.' | '/' => digits,
-            _ => 0,
-        };
-        char != '@' && digits <= LONGEST_NUMBER
+        // Whatever stands between digits, only a letter ends a number.
+        match char {
+            '+' => (digits, most) = (0, LONGEST_AFTER_PLUS),
+            char if char.is_numeric() => digits += 1,
+            char if char.is_alphabetic() => (digits, most) = (0, LONGEST_NUMBER),
+            _ => {}
+        }
+        char != '@' && !char.is_control() && digits <= most
     })
 }
 
@@ -89,11 +92,18 @@ mod tests {
 
     #[test]
     fn what_could_be_a_secret_is_not_harmless() {
-        for query in ["tv 55", "4006381333931", "usb-c 3.2", "10/100/1000", ""] {
+        for query in ["tv 55", "4006381333931", "usb-c 3.2", "10/100/1000", "c++ 2023", ""] {
             assert!(is_harmless(query), "{query}");
         }
-        for query in ["4242424242424242", "4242 4242 4242 4242", "pay 4242-4242-4242-4242", "ann@example.org"]
-        {
+        for query in [
+            "4242424242424242",
+            "4242 4242 4242 4242",
+            "pay 4242-4242-4242-4242",
+            "4242_4242,4242:4242",
+            "+49 151 2345678",
+            "ann@example.org",
+            "a\tb",
+        ] {
             assert!(!is_harmless(query), "{query}");
         }
     }

@@ -84,7 +84,7 @@ impl From<Recommendation> for RecommendationBody {
 #[utoipa::path(get, path = "/v1/items/{itemId}/related", tag = "Catalogue",
     params(("itemId" = Uuid, Path), ("size" = Option<u32>, Query, description = "Of each list, 1 to 100."),
         ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = RelatedAnswer), (status = 404, body = ProblemBody), (status = 422, body = ProblemBody),
+    responses((status = 200, body = RelatedAnswer), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody), (status = 422, body = ProblemBody),
         (status = 503, body = ProblemBody)))]
 pub(crate) async fn related(
     State(api): State<Arc<Api>>,
@@ -105,7 +105,7 @@ pub(crate) async fn related(
 /// A home page: for who is logged in what suits what he bought and has in the cart, for others what sells.
 #[utoipa::path(get, path = "/v1/recommendations", tag = "Catalogue", security((), ("bearer" = [])),
     params(("size" = Option<u32>, Query, description = "1 to 100."), ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = RecommendationsAnswer), (status = 401, description = "The token is not good.", body = ProblemBody),
+    responses((status = 200, body = RecommendationsAnswer), (status = 400, body = ProblemBody), (status = 401, description = "The token is not good.", body = ProblemBody),
         (status = 422, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(crate) async fn home(
     Visitor(visitor): Visitor,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{Extension, Json, extract::State};
+use axum::{Json, extract::State};
 use serde::Serialize;
 use souk_search::{CATEGORY_SEPARATOR, Hit, Query, SearchIndex, Sort, VariantHit};
 use utoipa::ToSchema;
@@ -12,7 +12,6 @@ use crate::{
     Api,
     answer::view,
     extract::{MinPosition, Params},
-    observe::RequestId,
     problem::{Problem, ProblemBody},
 };
 
@@ -121,7 +120,6 @@ impl From<Hit> for HitBody {
 pub(crate) async fn search(
     State(api): State<Arc<Api>>,
     MinPosition(min): MinPosition,
-    Extension(RequestId(request)): Extension<RequestId>,
     mut params: Params,
 ) -> Result<Json<SearchAnswer>, Problem> {
     let typed = params.parsed("record", "true or false") != Some(false);
@@ -132,7 +130,7 @@ pub(crate) async fn search(
     let asked = Arc::clone(&query);
     let hits =
         tokio::task::spawn_blocking(move || index.search(&asked)).await.map_err(Problem::internal)??;
-    let search_id = typed.then(|| api.note_search(&query, hits.total, &hits.hits, request)).flatten();
+    let search_id = typed.then(|| api.note_search(&query, hits.total, &hits.hits)).flatten();
     let facets = hits.facets.into_iter().map(|(name, counts)| {
         (name, counts.into_iter().map(|facet| FacetBody { value: facet.value, count: facet.count }).collect())
     });

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Extension, Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use souk_commands::{clock::fresh_id, searches::Noted};
@@ -26,7 +26,6 @@ use crate::{
     Api,
     auth::{Origin, Visitor},
     extract::Body,
-    observe::RequestId,
     problem::{Kind, Problem, ProblemBody},
     validation::{Refusal, Validation},
 };
@@ -38,11 +37,14 @@ const MOST_OF_ONE_PLACE: u32 = 1_000;
 const SAME_CLICK: Duration = Duration::from_mins(10);
 /// Places, and clicks, that are remembered at most.
 const CAPACITY: u64 = 100_000;
-const MOST_FILTERS: usize = 20;
+/// Of a search. Free text in their place could be anything.
+const FILTERS: [&str; 8] =
+    ["category", "brand", "minPrice", "maxPrice", "minRating", "seller", "inStock", "attribute"];
 
 /// What keeps a few from counting for many.
 pub(crate) struct Measure {
     places: Cache<IpAddr, Arc<AtomicU32>>,
+    /// By search and item.
     clicks: Cache<(Uuid, Uuid), ()>,
 }
 
@@ -62,8 +64,13 @@ impl Measure {
         })
     }
 
-    fn is_first(&self, search: Uuid, item: Uuid) -> bool {
-        self.clicks.entry((search, item)).or_insert(()).is_fresh()
+    fn is_first(&self, click: (Uuid, Uuid)) -> bool {
+        self.clicks.entry(click).or_insert(()).is_fresh()
+    }
+
+    /// It was not recorded, and may come again.
+    fn forget(&self, click: Option<(Uuid, Uuid)>) {
+        click.inspect(|click| self.clicks.invalidate(click));
     }
 }
 
@@ -158,23 +165,20 @@ fn hits(value: i64) -> Result<u64, Refusal> {
 }
 
 fn filters(names: Vec<String>) -> Result<Vec<String>, Refusal> {
-    let odd =
-        |name: &String| name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control);
-    if names.len() > MOST_FILTERS || names.iter().any(odd) {
-        return Err(format!("These are {MOST_FILTERS} names of filters at most.").into());
+    if names.len() > FILTERS.len() || !names.iter().all(|name| FILTERS.contains(&name.as_str())) {
+        return Err(format!("These are names of filters: {}.", FILTERS.join(", ")).into());
     }
     Ok(names)
 }
 
 /// Record a click on a hit, or a search that was answered from a cache.
 #[utoipa::path(post, path = "/v1/search-events", tag = "Catalogue", request_body = SearchEventBody, security((), ("bearer" = [])),
-    responses((status = 202, body = SearchEventTaken, description = "It will be recorded in a moment."),
+    responses((status = 202, body = SearchEventTaken, description = "It will be recorded in a moment."), (status = 400, body = ProblemBody),
         (status = 422, body = ProblemBody), (status = 429, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(crate) async fn record(
     Visitor(visitor): Visitor,
     origin: Origin,
     State(api): State<Arc<Api>>,
-    Extension(RequestId(request)): Extension<RequestId>,
     body: Body<SearchEventBody>,
 ) -> Result<(StatusCode, Json<SearchEventTaken>), Problem> {
     if api.measure.is_too_much(origin) {
@@ -182,8 +186,8 @@ pub(crate) async fn record(
     }
     let consents = body.value.consent == Some(true);
     let event = body.value.parse()?;
-    let (search_id, again) = match &event {
-        SearchEvent::SearchMade(made) => (made.search_id, false),
+    let (search_id, clicked) = match &event {
+        SearchEvent::SearchMade(made) => (made.search_id, None),
         SearchEvent::ResultClicked(click) => {
             let item = click.item_id.0;
             if let Some(index) = &api.search
@@ -191,12 +195,14 @@ pub(crate) async fn record(
             {
                 return Err(Problem::invalid("itemId", "There is no such item."));
             }
-            (click.search_id, !api.measure.is_first(click.search_id, item))
+            (click.search_id, Some((click.search_id, item)))
         }
     };
+    let again = clicked.is_some_and(|click| !api.measure.is_first(click));
     let searcher = visitor.filter(|_| consents).map(|person| person.account);
-    let noted = Noted { event, at: api.market.clock.now(), correlation_id: request, searcher };
+    let noted = Noted { event, at: api.market.clock.now(), searcher };
     if !again && !api.noted.note(noted) {
+        api.measure.forget(clicked);
         return Err(Problem::unavailable("too many searches wait to be recorded"));
     }
     Ok((StatusCode::ACCEPTED, Json(SearchEventTaken { search_id })))
@@ -204,13 +210,7 @@ pub(crate) async fn record(
 
 impl Api {
     /// Records the first page of a search that somebody typed; the answer does not wait for it. `None`: it is none.
-    pub(crate) fn note_search(
-        &self,
-        query: &Query,
-        total: usize,
-        hits: &[Hit],
-        request: Uuid,
-    ) -> Option<Uuid> {
+    pub(crate) fn note_search(&self, query: &Query, total: usize, hits: &[Hit]) -> Option<Uuid> {
         let text = normalised(query.term.as_deref()?);
         let recorded = !text.is_empty() && text.chars().count() <= MAX_QUERY_LENGTH && is_harmless(&text);
         if query.cursor.is_some() || !recorded {
@@ -226,24 +226,22 @@ impl Api {
             searcher: None,
         };
         let at = self.market.clock.now();
-        self.noted
-            .note(Noted { event: made.into(), at, correlation_id: request, searcher: None })
-            .then_some(search_id)
+        self.noted.note(Noted { event: made.into(), at, searcher: None }).then_some(search_id)
     }
 }
 
 fn filters_of(query: &Query) -> Vec<String> {
-    let filters = [
-        ("category", query.category.is_some()),
-        ("brand", !query.brand.is_empty()),
-        ("minPrice", query.min_price.is_some()),
-        ("maxPrice", query.max_price.is_some()),
-        ("minRating", query.min_rating.is_some()),
-        ("seller", query.seller.is_some()),
-        ("inStock", query.in_stock.is_some()),
-        ("attribute", !query.attributes.is_empty()),
+    let set = [
+        query.category.is_some(),
+        !query.brand.is_empty(),
+        query.min_price.is_some(),
+        query.max_price.is_some(),
+        query.min_rating.is_some(),
+        query.seller.is_some(),
+        query.in_stock.is_some(),
+        !query.attributes.is_empty(),
     ];
-    filters.into_iter().filter(|(_, set)| *set).map(|(name, _)| name.to_owned()).collect()
+    FILTERS.iter().zip(set).filter(|(_, set)| *set).map(|(name, _)| (*name).to_owned()).collect()
 }
 
 /// The category, or else the brand, of more than half of the hits.

@@ -71,7 +71,7 @@ impl From<Suggestion> for SuggestionBody {
 /// Complete a prefix.
 #[utoipa::path(get, path = "/v1/suggestions", tag = "Catalogue",
     params(("prefix" = Option<String>, Query), ("size" = Option<u32>, Query), ("Souk-Min-Position" = Option<u64>, Header)),
-    responses((status = 200, body = SuggestionsAnswer), (status = 422, body = ProblemBody), (status = 503, body = ProblemBody)))]
+    responses((status = 200, body = SuggestionsAnswer), (status = 400, body = ProblemBody), (status = 422, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(crate) async fn suggest(
     State(api): State<Arc<Api>>,
     MinPosition(min): MinPosition,
@@ -111,6 +111,7 @@ async fn gather(api: &Api, index: &Arc<SearchIndex>) {
                 whole &= api.projections.wait_for(view, head, PATIENCE).await.is_ok();
             }
         }
+        let began = Instant::now();
         match searches::popular(&api.pool, api.market.clock.now().date_naive(), QUERIES).await {
             Ok(found) => queries = found.into_iter().map(found_query).collect(),
             Err(error) => {
@@ -118,7 +119,7 @@ async fn gather(api: &Api, index: &Arc<SearchIndex>) {
                 tracing::debug!(%error, "the queries that are suggested stay as they are");
             }
         }
-        let (began, gathering, of_others) = (Instant::now(), Arc::clone(index), queries.clone());
+        let (gathering, of_others) = (Arc::clone(index), queries.clone());
         let gathered = tokio::task::spawn_blocking(move || gathering.gather_suggestions(&of_others)).await;
         match gathered {
             Ok(Ok(bytes)) => {

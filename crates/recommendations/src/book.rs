@@ -10,7 +10,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 use uuid::Uuid;
 
 use crate::{
@@ -30,7 +30,7 @@ const LASTS: TimeDelta = TimeDelta::days(7);
 /// What people buy together. Reading blocks, for about a millisecond.
 pub struct Book {
     directory: PathBuf,
-    volume: RwLock<Arc<Volume>>,
+    volume: RwLock<Volume>,
 }
 
 /// An item that fits.
@@ -76,7 +76,7 @@ impl Book {
             Some(volume) => volume,
             None => Volume::create(path(directory, 1), true)?,
         };
-        Ok(Arc::new(Self { directory: directory.to_owned(), volume: RwLock::new(Arc::new(volume)) }))
+        Ok(Arc::new(Self { directory: directory.to_owned(), volume: RwLock::new(volume) }))
     }
 
     /// Everything up to there is learnt. `None` asks for all of the log.
@@ -89,17 +89,24 @@ impl Book {
         self.volume().apply(changes, position)
     }
 
-    /// Begins another one. Only one at a time.
+    /// Begins another one. Only one at a time: what one that was given up has left is removed.
     pub fn draft(&self) -> Result<Draft, BookError> {
-        let number = volumes(&self.directory)?.pop_last().map_or(0, |(number, _)| number);
+        let read = self.volume().path.clone();
+        let mut number = 0;
+        for (other, path) in volumes(&self.directory)? {
+            if path == read {
+                number = other;
+            } else {
+                volume::remove(&path)?;
+            }
+        }
         Ok(Draft(Volume::create(path(&self.directory, number + 1), false)?))
     }
 
     /// Reads the draft from now on.
     pub fn publish(&self, draft: Draft) -> Result<(), BookError> {
         draft.0.finish()?;
-        let former = std::mem::replace(&mut *self.volume.write(), Arc::new(draft.0));
-        // Who still reads it has it open.
+        let former = std::mem::replace(&mut *self.volume.write(), draft.0);
         Ok(volume::remove(&former.path)?)
     }
 
@@ -163,8 +170,8 @@ impl Book {
         self.volume().dump()
     }
 
-    fn volume(&self) -> Arc<Volume> {
-        Arc::clone(&self.volume.read())
+    fn volume(&self) -> RwLockReadGuard<'_, Volume> {
+        self.volume.read()
     }
 }
 
@@ -178,7 +185,7 @@ impl Draft {
 /// Whether people buy it again and again, and his may be used up.
 fn due_again(reader: &Reader<'_>, bought: &Bought, now: DateTime<Utc>) -> rusqlite::Result<bool> {
     let row = reader.item(bought.number)?;
-    Ok(row.again >= AGAIN && row.again >= row.orders / AGAIN_OF && now - bought.at >= LASTS)
+    Ok(row.again >= AGAIN && row.again * AGAIN_OF >= row.orders && now - bought.at >= LASTS)
 }
 
 /// Candidates by number: how well they fit, and what they fit best.

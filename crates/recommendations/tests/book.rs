@@ -162,7 +162,13 @@ fn however_much_is_bought_a_row_is_bounded() {
 fn a_book_that_is_damaged_or_was_never_finished_is_begun_anew() {
     let mut shelf = Shelf::new();
     shelf.book.apply(&habits(), 5).unwrap();
-    drop(shelf.book.draft().unwrap());
+    for _ in 0..3 {
+        drop(shelf.book.draft().unwrap());
+    }
+    let files = std::fs::read_dir(shelf.directory.path()).unwrap().filter(|file| {
+        file.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "sqlite")
+    });
+    assert_eq!(files.count(), 2, "drafts that were given up do not pile up");
     shelf.open_again();
     assert_eq!(shelf.book.position(), Some(5), "a draft does not count");
     shelf.book = Shelf::new().book;

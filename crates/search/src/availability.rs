@@ -37,7 +37,7 @@ pub struct Availability {
     table: Table,
     /// Units sold by slot on the scale of [`worth`], as the bits of a float.
     sold: Table,
-    /// The latest sale, in milliseconds since 1970.
+    /// The latest sale or click, in milliseconds since 1970.
     latest: AtomicI64,
     position: Mutex<Option<u64>>,
 }

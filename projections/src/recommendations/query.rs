@@ -199,7 +199,9 @@ struct Page {
 impl Page {
     fn add(&mut self, hits: impl IntoIterator<Item = Hit>, because: impl Fn(&Hit) -> Because) {
         for hit in hits {
-            if self.found.len() < self.wanted.max(1) * 2 && self.known.insert(hit.item_id) {
+            // However many there are that cannot be had, there is room for what can.
+            let room = self.found.len() < 2 * self.wanted || hit.in_stock;
+            if room && self.known.insert(hit.item_id) {
                 self.found.push(Recommendation { because: because(&hit), hit });
             }
         }

@@ -29,7 +29,7 @@ pub struct Searches;
 struct Told {
     searches: i64,
     clicks: i64,
-    /// Of the last search.
+    /// Of the last search without filters: with them it says nothing of the query.
     hits: Option<i64>,
     leads_to: Option<Facet>,
     last_at: DateTime<Utc>,
@@ -42,7 +42,7 @@ impl Projector for Searches {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn filter(&self) -> Filter {
@@ -59,16 +59,18 @@ impl Projector for Searches {
             let (search_event, _) = event::read::<SearchEvent>(event)?;
             let at = event.recorded_at;
             let (query, made) = match search_event {
-                SearchEvent::SearchMade(made) => (made.query, Some((made.hits, made.leads_to))),
+                SearchEvent::SearchMade(made) => (made.query, Some((made.filters, made.hits, made.leads_to))),
                 SearchEvent::ResultClicked(clicked) => (clicked.query, None),
             };
             let told = told.entry((query, at.date_naive())).or_default();
             told.last_at = at;
             match made {
-                Some((hits, leads_to)) => {
+                Some((filters, hits, leads_to)) => {
                     told.searches += 1;
-                    told.hits = Some(hits.try_into().unwrap_or(i64::MAX));
-                    told.leads_to = leads_to;
+                    if filters.is_empty() {
+                        told.hits = Some(hits.try_into().unwrap_or(i64::MAX));
+                        told.leads_to = leads_to.or(told.leads_to.take());
+                    }
                 }
                 None => told.clicks += 1,
             }
@@ -96,8 +98,8 @@ async fn add(
             searches = searches.searches + excluded.searches,
             clicks = searches.clicks + excluded.clicks,
             hits = coalesce(excluded.hits, searches.hits),
-            facet_name = CASE WHEN excluded.hits IS NULL THEN searches.facet_name ELSE excluded.facet_name END,
-            facet_value = CASE WHEN excluded.hits IS NULL THEN searches.facet_value ELSE excluded.facet_value END,
+            facet_name = coalesce(excluded.facet_name, searches.facet_name),
+            facet_value = coalesce(excluded.facet_value, searches.facet_value),
             last_at = excluded.last_at",
     )
     .bind(told.keys().map(|(query, _)| query.as_str()).collect::<Vec<_>>())
@@ -199,8 +201,8 @@ pub async fn popular(pool: &PgPool, today: NaiveDate, most: u32) -> Result<Vec<P
             SELECT query,
                 sum((searches + $2 * clicks) * power(0.5::float8, ($1 - day)::float8 / $3)) AS popularity,
                 (array_agg(hits ORDER BY day DESC) FILTER (WHERE hits IS NOT NULL))[1] AS hits,
-                (array_agg(facet_name ORDER BY day DESC) FILTER (WHERE hits IS NOT NULL))[1] AS facet_name,
-                (array_agg(facet_value ORDER BY day DESC) FILTER (WHERE hits IS NOT NULL))[1] AS facet_value
+                (array_agg(facet_name ORDER BY day DESC) FILTER (WHERE facet_name IS NOT NULL))[1] AS facet_name,
+                (array_agg(facet_value ORDER BY day DESC) FILTER (WHERE facet_name IS NOT NULL))[1] AS facet_value
             FROM views.searches GROUP BY query) q
          WHERE hits > 0 ORDER BY popularity DESC, query LIMIT $4",
     )
