@@ -194,7 +194,7 @@ impl Duty for ReturnProcess {
             if next.is_some() {
                 let (process, stop) = (Arc::clone(&self), stop.clone());
                 self.tasks.spawn(async move {
-                    while let Some(errand) = next.filter(|_| !stop.is_cancelled()) {
+                    while let Some(errand) = next {
                         process.carry_out(&errand, &stop).await;
                         next = process.under_way.next(key);
                     }
