@@ -118,8 +118,10 @@ pub(crate) async fn take_back(
     let (Some(return_id), returned) = market.aggregates.returns.read(returns, look).await?.value else {
         return Ok(());
     };
-    let (command, context) = (ShipmentCommand::TakeBack { return_id, returned }, context.step("takeBack"));
-    market.aggregates.shipments.execute(shipment, command, &context).await?;
+    // Of how many units is said in the name: a command that says another thing is another command.
+    let units = returned.values().fold(0, |sum: u32, units| sum.saturating_add(*units));
+    let (step, command) = (format!("takeBack/{units}"), ShipmentCommand::TakeBack { return_id, returned });
+    market.aggregates.shipments.execute(shipment, command, &context.step(&step)).await?;
     Ok(())
 }
 
