@@ -76,9 +76,20 @@ impl Charges {
         (credits <= total).then(|| goods.with(total))
     }
 
-    /// What the goods cost less, in minor units. A discount of which it is not said was on shipping if it is just what that
+    /// What was paid for goods of so much, in minor units: less what was taken off them, with their part of the tax, and
+    /// without what sending them cost.
+    pub fn paid_for_goods(&self, goods: i64) -> i64 {
+        let amount = |charge: Option<Money>| charge.map_or(0, |charge| i128::from(charge.amount));
+        let discounts: i128 = self.discounts.iter().map(|discount| i128::from(discount.amount.amount)).sum();
+        let net = i128::from(goods.saturating_sub(self.off_goods()).max(0));
+        let taxed = i128::from(goods) + amount(self.shipping) - discounts;
+        let tax = amount(self.tax);
+        i64::try_from(net + (tax * net / taxed.max(1)).min(tax)).unwrap_or(i64::MAX)
+    }
+
+    /// What the goods cost less. A discount of which it is not said was on shipping if it is just what that
     /// costs: so the buyer has the benefit of the doubt.
-    pub fn off_goods(&self) -> i64 {
+    fn off_goods(&self) -> i64 {
         let is_off_shipping = |discount: &&Discount| match discount.taken_off {
             Some(taken_off) => taken_off == TakenOff::Shipping,
             None => self.shipping == Some(discount.amount),

@@ -300,7 +300,7 @@ pub enum ReturnError {
 }
 
 /// A seller's lines of an order, and what the buyer paid for each unit: its price, less its part of what was taken off the
-/// goods. What sending and taxing them cost is not in it.
+/// goods, with its part of the tax. What sending cost is not in it.
 ///
 /// The order's units stand in a row, line by line. What was paid for the first so many is rounded, and a unit comes to what
 /// it adds to that; so however they come back, all together are what was paid for the goods.
@@ -322,7 +322,7 @@ impl Bought {
             }
             goods += i128::from(line.unit_price.amount) * i128::from(line.quantity);
         }
-        let paid = i64::try_from(goods).unwrap_or(i64::MAX).saturating_sub(placed.charges.off_goods());
+        let paid = placed.charges.paid_for_goods(i64::try_from(goods).unwrap_or(i64::MAX));
         let paid = paid.clamp(0, placed.total.amount.max(0));
         Self { lines: own, goods, paid: Money { amount: paid, ..placed.total } }
     }
