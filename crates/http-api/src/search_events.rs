@@ -37,9 +37,18 @@ const MOST_OF_ONE_PLACE: u32 = 1_000;
 const SAME_CLICK: Duration = Duration::from_mins(10);
 /// Places, and clicks, that are remembered at most.
 const CAPACITY: u64 = 100_000;
-/// Of a search. Free text in their place could be anything.
-const FILTERS: [&str; 8] =
-    ["category", "brand", "minPrice", "maxPrice", "minRating", "seller", "inStock", "attribute"];
+type IsSet = fn(&Query) -> bool;
+/// Of a search, and whether one has them. Nothing else is taken for a name: free text could be anything.
+const FILTERS: [(&str, IsSet); 8] = [
+    ("category", |query| query.category.is_some()),
+    ("brand", |query| !query.brand.is_empty()),
+    ("minPrice", |query| query.min_price.is_some()),
+    ("maxPrice", |query| query.max_price.is_some()),
+    ("minRating", |query| query.min_rating.is_some()),
+    ("seller", |query| query.seller.is_some()),
+    ("inStock", |query| query.in_stock.is_some()),
+    ("attribute", |query| !query.attributes.is_empty()),
+];
 
 /// What keeps a few from counting for many.
 pub(crate) struct Measure {
@@ -165,8 +174,9 @@ fn hits(value: i64) -> Result<u64, Refusal> {
 }
 
 fn filters(names: Vec<String>) -> Result<Vec<String>, Refusal> {
-    if names.len() > FILTERS.len() || !names.iter().all(|name| FILTERS.contains(&name.as_str())) {
-        return Err(format!("These are names of filters: {}.", FILTERS.join(", ")).into());
+    let known = FILTERS.map(|(name, _)| name);
+    if names.len() > known.len() || !names.iter().all(|name| known.contains(&name.as_str())) {
+        return Err(format!("These are names of filters: {}.", known.join(", ")).into());
     }
     Ok(names)
 }
@@ -231,17 +241,7 @@ impl Api {
 }
 
 fn filters_of(query: &Query) -> Vec<String> {
-    let set = [
-        query.category.is_some(),
-        !query.brand.is_empty(),
-        query.min_price.is_some(),
-        query.max_price.is_some(),
-        query.min_rating.is_some(),
-        query.seller.is_some(),
-        query.in_stock.is_some(),
-        !query.attributes.is_empty(),
-    ];
-    FILTERS.iter().zip(set).filter(|(_, set)| *set).map(|(name, _)| (*name).to_owned()).collect()
+    FILTERS.iter().filter(|(_, is_set)| is_set(query)).map(|(name, _)| (*name).to_owned()).collect()
 }
 
 /// The category, or else the brand, of more than half of the hits.
