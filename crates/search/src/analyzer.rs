@@ -1,5 +1,6 @@
 //! How product text becomes tokens. One function, [`Analyzer::words`], cuts a text into words with their variants; the index
-//! writes every variant, a query asks for any of them, a highlight marks whichever matched.
+//! writes every variant, a query asks for any of them, a highlight marks whichever matched. The index takes a text as
+//! [`Analyzer::written`]: analysed once, for all fields that hold it.
 //!
 //! Rules: case and accents folded, English stems (alphabetic words only, so that model numbers stay whole), compounds by
 //! hyphen, slash, dot, ampersand or underscore both split and joined (`wi-fi` → `wi`, `fi`, `wifi`), a number with its unit
@@ -78,6 +79,24 @@ impl Analyzer {
             at += used;
         }
         words
+    }
+
+    /// The tokens of a text, one after another: the parts of its words, what they are joined beside the first of them.
+    pub(crate) fn written(&self, text: &str) -> String {
+        let mut written = String::with_capacity(text.len() + text.len() / 4);
+        for word in self.words(text) {
+            let mut joined = word.joined;
+            for part in word.parts {
+                written.push_str(&part.text);
+                written.push(' ');
+                if let Some(joined) = joined.take() {
+                    written.push(BESIDE);
+                    written.push_str(&joined);
+                    written.push(' ');
+                }
+            }
+        }
+        written
     }
 
     /// A number and its unit, attached or apart.
@@ -274,59 +293,45 @@ fn attached_unit(word: &str) -> Option<&'static str> {
     })
 }
 
-/// The analyzer as the index takes it: the parts one position after another, the joined form beside the first.
-#[derive(Clone)]
-pub(crate) struct ProductTokenizer(pub(crate) Analyzer);
+/// Before a token that stands where the one before it does.
+const BESIDE: char = '|';
 
-/// Tokens that were all made at once.
-pub(crate) struct Tokens {
-    tokens: std::vec::IntoIter<Token>,
-    current: Token,
+/// Takes apart what [`Analyzer::written`] wrote.
+#[derive(Clone, Default)]
+pub(crate) struct WrittenTokenizer(Token);
+
+pub(crate) struct WrittenTokens<'a> {
+    rest: std::str::Split<'a, char>,
+    token: &'a mut Token,
 }
 
-impl Tokens {
-    pub(crate) fn new(tokens: Vec<Token>) -> Self {
-        Self { tokens: tokens.into_iter(), current: Token::default() }
+impl Tokenizer for WrittenTokenizer {
+    type TokenStream<'a> = WrittenTokens<'a>;
+
+    fn token_stream<'a>(&'a mut self, written: &'a str) -> WrittenTokens<'a> {
+        self.0.reset();
+        WrittenTokens { rest: written.split(' '), token: &mut self.0 }
     }
 }
 
-impl Tokenizer for ProductTokenizer {
-    type TokenStream<'a> = Tokens;
-
-    fn token_stream(&mut self, text: &str) -> Tokens {
-        let mut tokens = Vec::new();
-        let mut position = 0;
-        for word in self.0.words(text) {
-            let whole =
-                (word.parts.first().map_or(0, |part| part.from), word.parts.last().map_or(0, |p| p.to));
-            let mut joined = word.joined;
-            for part in word.parts {
-                tokens.push(token(part.text, position, part.from, part.to));
-                if let Some(joined) = joined.take() {
-                    tokens.push(token(joined, position, whole.0, whole.1));
-                }
-                position += 1;
-            }
-        }
-        Tokens::new(tokens)
-    }
-}
-
-fn token(text: String, position: usize, offset_from: usize, offset_to: usize) -> Token {
-    Token { text, position, offset_from, offset_to, position_length: 1 }
-}
-
-impl TokenStream for Tokens {
+impl TokenStream for WrittenTokens<'_> {
     fn advance(&mut self) -> bool {
-        self.tokens.next().map(|token| self.current = token).is_some()
+        let Some(next) = self.rest.find(|token| !token.is_empty()) else { return false };
+        let text = next.strip_prefix(BESIDE);
+        if text.is_none() {
+            self.token.position = self.token.position.wrapping_add(1);
+        }
+        self.token.text.clear();
+        self.token.text.push_str(text.unwrap_or(next));
+        true
     }
 
     fn token(&self) -> &Token {
-        &self.current
+        self.token
     }
 
     fn token_mut(&mut self) -> &mut Token {
-        &mut self.current
+        self.token
     }
 }
 
@@ -335,10 +340,15 @@ mod tests {
     use super::*;
 
     fn tokens(text: &str) -> Vec<String> {
-        let mut tokenizer = ProductTokenizer(Analyzer::new());
-        let mut stream = tokenizer.token_stream(text);
+        positions(text).into_iter().map(|(token, _)| token).collect()
+    }
+
+    fn positions(text: &str) -> Vec<(String, usize)> {
+        let written = Analyzer::new().written(text);
+        let mut tokenizer = WrittenTokenizer::default();
+        let mut stream = tokenizer.token_stream(&written);
         let mut tokens = Vec::new();
-        stream.process(&mut |token| tokens.push(token.text.clone()));
+        stream.process(&mut |token| tokens.push((token.text.clone(), token.position)));
         tokens
     }
 
@@ -390,21 +400,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_joined_stands_beside_its_first_part() {
+        let at = |text: &str| positions(text).into_iter().map(|(_, position)| position).collect::<Vec<_>>();
+        assert_eq!(at("a wi-fi router"), [0, 1, 1, 2, 3]);
+        assert_eq!(at(""), Vec::<usize>::new());
+    }
+
     proptest::proptest! {
         #[test]
-        fn any_text_gives_bounded_tokens_at_rising_positions(
-            text in r#"(x|in|inch|'s|"|\.|-|/|×|[0-9]|é|ß|İ|½|🦀| |\PC)*"#
+        fn any_text_gives_bounded_tokens_which_the_index_takes_as_they_are(
+            text in r#"(x|in|inch|'s|"|\.|-|/|\||×|[0-9]|é|ß|İ|½|⑴|🦀| |\PC)*"#
         ) {
-            let mut tokenizer = ProductTokenizer(Analyzer::new());
-            let mut stream = tokenizer.token_stream(&text);
-            let mut last = 0;
-            while stream.advance() {
-                let token = stream.token();
-                proptest::prop_assert!(token.text.len() <= 2 * LONGEST_TOKEN + 1);
-                proptest::prop_assert!(token.position >= last);
-                proptest::prop_assert!(text.get(token.offset_from..token.offset_to).is_some());
-                last = token.position;
+            let mut expected = Vec::new();
+            let mut position = 0;
+            for word in Analyzer::new().words(&text) {
+                let mut joined = word.joined;
+                for part in word.parts {
+                    proptest::prop_assert!(text.get(part.from..part.to).is_some());
+                    expected.push((part.text, position));
+                    expected.extend(joined.take().map(|joined| (joined, position)));
+                    position += 1;
+                }
             }
+            for (token, _) in &expected {
+                proptest::prop_assert!(!token.is_empty() && token.len() <= 2 * LONGEST_TOKEN + 1);
+            }
+            proptest::prop_assert_eq!(positions(&text), expected);
         }
     }
 }

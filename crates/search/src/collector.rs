@@ -1,5 +1,5 @@
 //! One pass over the matching documents: checks filters, counts facets that each ignore their own filter, counts hits, and
-//! keeps the best ones.
+//! keeps the best ones by a column. Scores have a pass of their own (`best`), which need not come by all of them.
 //!
 //! A document that fails one filter alone still counts in that filter's facet; one that fails two counts nowhere.
 
@@ -10,9 +10,13 @@ use tantivy::columnar::Column;
 use tantivy::{DocAddress, DocId, Score, SegmentOrdinal, SegmentReader};
 
 use crate::availability::Availability;
-use crate::facets::{Counter, Counts, Facet};
+use crate::facets::{Counts, Facet, Tally};
 use crate::filters::{Check, Filter};
 use crate::schema::column;
+use crate::values::{Row, Rows, Values};
+
+/// Documents that are counted together.
+const BLOCK: usize = 256;
 
 /// Where a hit stands: the larger, the earlier. The sort key above, the complement of the item's tie-breaker below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +40,11 @@ impl Rank {
         Self::new(key, 0)
     }
 
+    /// Before everything else that has this score.
+    pub(crate) fn first_of_score(score: Score) -> Self {
+        Self::first_of(score_key(score))
+    }
+
     pub(crate) fn parts(self) -> (u64, u64) {
         ((self.0 >> 64) as u64, !(self.0 as u64))
     }
@@ -45,13 +54,16 @@ impl Rank {
     }
 }
 
+const STEPS: Score = 1024.0;
+
 fn score_key(score: Score) -> u64 {
-    (score.max(0.0) * 1024.0).round() as u64
+    (score.max(0.0) * STEPS).round() as u64
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Order {
-    Score,
+    /// The first that come by: to see whether there are more.
+    Any,
     Ascending(&'static str),
     Descending(&'static str),
     /// What can be had first, then by what was sold lately.
@@ -70,13 +82,12 @@ pub(crate) struct Pass {
     pub(crate) filters: Vec<(Filter, Option<usize>)>,
     pub(crate) facets: Vec<Facet>,
     pub(crate) availability: Arc<Availability>,
+    pub(crate) values: Arc<Values>,
     pub(crate) order: Order,
     /// Keep the best so many …
     pub(crate) limit: usize,
-    /// … of those that come after this rank …
+    /// … of those that come after this rank.
     pub(crate) after: Option<Rank>,
-    /// … and at or before this one.
-    pub(crate) until: Option<Rank>,
 }
 
 #[derive(Default)]
@@ -98,45 +109,45 @@ impl Collector for Pass {
         for (filter, facet) in &self.filters {
             checks.push((filter.open(segment, &self.availability)?, *facet));
         }
-        let counters = self.facets.iter().map(|facet| {
-            let counter = Counter::open(&facet.dimension, segment, &self.availability)?;
-            Ok(counter)
+        // Before the facets ask how many names there are.
+        let rows = if self.facets.is_empty() { Arc::default() } else { self.values.of(segment)? };
+        let facets = self.facets.iter().map(|facet| {
+            let tally = Tally::open(&facet.dimension, segment, &self.availability, &self.values)?;
+            Ok(Counted { tally, but: Vec::new() })
         });
         let columns = segment.fast_fields();
         Ok(SegmentPass {
             ordinal,
             checks,
-            counters: counters.collect::<tantivy::Result<_>>()?,
+            facets: facets.collect::<tantivy::Result<_>>()?,
+            rows,
+            block: Vec::with_capacity(BLOCK),
+            matched: Vec::with_capacity(BLOCK),
             key: match self.order {
-                Order::Score => Key::Score,
+                Order::Any => Key::None,
                 Order::Ascending(name) => Key::Ascending(columns.column_opt(name)?),
                 Order::Descending(name) => Key::Descending(columns.column_opt(name)?),
                 Order::Popular => Key::Popular(columns.u64(column::SLOT)?, self.availability.clone()),
             },
             ties: columns.u64(column::TIE)?,
             total: 0,
-            best: Best::new(self.limit, self.after, self.until),
+            best: Best::new(self.limit, self.after, None),
         })
     }
 
     fn requires_scoring(&self) -> bool {
-        matches!(self.order, Order::Score)
+        false
     }
 
     fn merge_fruits(&self, segments: Vec<tantivy::Result<Outcome>>) -> tantivy::Result<Outcome> {
-        let mut merged = Outcome { facets: vec![Counts::new(); self.facets.len()], ..Outcome::default() };
+        let facets = self.facets.iter().map(|_| Counts::default()).collect();
+        let mut merged = Outcome { facets, ..Outcome::default() };
         for segment in segments {
             let segment = segment?;
             merged.total += segment.total;
             merged.best.extend(segment.best);
             for (counts, more) in merged.facets.iter_mut().zip(segment.facets) {
-                if counts.is_empty() {
-                    *counts = more;
-                } else {
-                    for (value, count) in more {
-                        *counts.entry(value).or_default() += count;
-                    }
-                }
+                counts.add(more);
             }
         }
         merged.best.sort_unstable_by_key(|candidate| std::cmp::Reverse(candidate.rank));
@@ -146,7 +157,7 @@ impl Collector for Pass {
 }
 
 enum Key {
-    Score,
+    None,
     Ascending(Option<Column<i64>>),
     Descending(Option<Column<i64>>),
     /// Slots.
@@ -154,13 +165,13 @@ enum Key {
 }
 
 impl Key {
-    fn of(&self, document: DocId, score: Score) -> u64 {
+    fn of(&self, document: DocId) -> u64 {
         // An item without a value (a rating) comes last, in either direction.
         let number = |column: &Option<Column<i64>>, missing: i64| {
             column.as_ref().and_then(|column| column.first(document)).unwrap_or(missing)
         };
         match self {
-            Self::Score => score_key(score),
+            Self::None => 0,
             Self::Ascending(column) => !tantivy::i64_to_u64(number(column, i64::MAX)),
             Self::Descending(column) => tantivy::i64_to_u64(number(column, i64::MIN)),
             Self::Popular(slots, availability) => {
@@ -176,17 +187,54 @@ impl Key {
 pub(crate) struct SegmentPass {
     ordinal: SegmentOrdinal,
     checks: Vec<(Check, Option<usize>)>,
-    counters: Vec<Counter>,
+    facets: Vec<Counted>,
+    rows: Rows,
+    /// Those of documents that are counted.
+    block: Vec<Row>,
+    /// Not counted yet.
+    matched: Vec<DocId>,
     key: Key,
     ties: Column<u64>,
     total: usize,
     best: Best,
 }
 
+/// A facet, and documents that its own filter alone leaves out.
+struct Counted {
+    tally: Tally,
+    but: Vec<DocId>,
+}
+
+impl SegmentPass {
+    fn count(&mut self) {
+        // All of them first: a processor waits for many places in memory at once when nothing else is done in between.
+        if !self.facets.is_empty() {
+            gather(&self.rows, &self.matched, &mut self.block);
+        }
+        for facet in &mut self.facets {
+            facet.tally.count(&self.matched, &self.block);
+        }
+        self.total += self.matched.len();
+        self.matched.clear();
+    }
+
+    fn count_but(&mut self, facet: usize) {
+        let Counted { tally, but } = &mut self.facets[facet];
+        gather(&self.rows, but, &mut self.block);
+        tally.count(but, &self.block);
+        but.clear();
+    }
+}
+
+fn gather(rows: &[Row], documents: &[DocId], block: &mut Vec<Row>) {
+    block.clear();
+    block.extend(documents.iter().map(|document| rows[*document as usize]));
+}
+
 impl SegmentCollector for SegmentPass {
     type Fruit = tantivy::Result<Outcome>;
 
-    fn collect(&mut self, document: DocId, score: Score) {
+    fn collect(&mut self, document: DocId, _: Score) {
         let mut ignored_by = None;
         for (check, facet) in &mut self.checks {
             if !check.passes(document) {
@@ -197,34 +245,53 @@ impl SegmentCollector for SegmentPass {
             }
         }
         if let Some(facet) = ignored_by {
-            self.counters[facet].count(document);
+            self.facets[facet].but.push(document);
+            if self.facets[facet].but.len() == BLOCK {
+                self.count_but(facet);
+            }
             return;
         }
-        self.total += 1;
-        for counter in &mut self.counters {
-            counter.count(document);
+        self.matched.push(document);
+        if self.matched.len() >= BLOCK {
+            self.count();
         }
-        let key = self.key.of(document, score);
+        if matches!(self.key, Key::None) && self.best.is_full() {
+            return;
+        }
+        let key = self.key.of(document);
         // Most do not come so far that their tie-breaker matters.
-        if Rank::first_of(key) >= self.best.least {
+        if self.best.may_take(Rank::first_of(key)) {
             let rank = Rank::new(key, self.ties.first(document).unwrap_or(0));
             self.best.offer(Candidate { rank, address: DocAddress::new(self.ordinal, document) });
         }
     }
 
-    fn harvest(self) -> Self::Fruit {
-        let mut facets = Vec::with_capacity(self.counters.len());
-        for counter in self.counters {
-            let mut counts = Counts::new();
-            counter.harvest(&mut counts)?;
-            facets.push(counts);
+    fn collect_block(&mut self, documents: &[DocId]) {
+        if self.checks.is_empty() && matches!(self.key, Key::None) && self.best.is_full() {
+            self.matched.extend_from_slice(documents);
+            if self.matched.len() >= BLOCK {
+                self.count();
+            }
+        } else {
+            for document in documents {
+                self.collect(*document, 0.0);
+            }
+        }
+    }
+
+    fn harvest(mut self) -> Self::Fruit {
+        self.count();
+        (0..self.facets.len()).for_each(|facet| self.count_but(facet));
+        let mut facets = Vec::with_capacity(self.facets.len());
+        for facet in self.facets {
+            facets.push(facet.tally.harvest()?);
         }
         Ok(Outcome { total: self.total, best: self.best.kept, facets })
     }
 }
 
-/// The best candidates of a range, gathered in a buffer of twice their number.
-struct Best {
+/// The best candidates of a range, gathered in a buffer of a quarter more.
+pub(crate) struct Best {
     kept: Vec<Candidate>,
     limit: usize,
     after: Rank,
@@ -234,7 +301,8 @@ struct Best {
 }
 
 impl Best {
-    fn new(limit: usize, after: Option<Rank>, until: Option<Rank>) -> Self {
+    /// Keeps the best `limit` of those after one rank and at or before another.
+    pub(crate) fn new(limit: usize, after: Option<Rank>, until: Option<Rank>) -> Self {
         Self {
             kept: Vec::new(),
             limit,
@@ -244,17 +312,38 @@ impl Best {
         }
     }
 
-    fn offer(&mut self, candidate: Candidate) {
+    fn is_full(&self) -> bool {
+        self.kept.len() >= self.limit
+    }
+
+    pub(crate) fn may_take(&self, rank: Rank) -> bool {
+        rank >= self.least
+    }
+
+    /// A score has to be above this to get in.
+    pub(crate) fn threshold(&self) -> Score {
+        let (key, _) = self.least.parts();
+        // Rounded, and equal scores are told apart by their ties.
+        if key == 0 { Score::MIN } else { (key as Score - 1.0) / STEPS }
+    }
+
+    pub(crate) fn offer(&mut self, candidate: Candidate) {
         if candidate.rank < self.least || (!self.unbounded && candidate.rank >= self.after) || self.limit == 0
         {
             return;
         }
         self.kept.push(candidate);
-        if self.kept.len() >= 2 * self.limit {
+        if self.kept.len() > self.limit + self.limit / 4 {
             let by_rank = |candidate: &Candidate| std::cmp::Reverse(candidate.rank);
             self.kept.select_nth_unstable_by_key(self.limit - 1, by_rank);
             self.kept.truncate(self.limit);
             self.least = self.kept[self.limit - 1].rank;
         }
+    }
+
+    pub(crate) fn in_order(mut self) -> Vec<Candidate> {
+        self.kept.sort_unstable_by_key(|candidate| std::cmp::Reverse(candidate.rank));
+        self.kept.truncate(self.limit);
+        self.kept
     }
 }

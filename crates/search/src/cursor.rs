@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::collector::Rank;
 use crate::query::{SearchError, Sort};
 use crate::terms::Group;
+use crate::text::hash;
 
 const LONGEST: usize = 16_384;
 /// Bytes of a tie-breaker that tell an item among those of one search.
@@ -48,9 +49,9 @@ pub(crate) struct Cursor {
     pub(crate) corrected: Option<String>,
 }
 
-/// FNV-1a: tells a cursor that is used with another term by mistake.
+/// Tells a cursor that is used with another term by mistake.
 pub(crate) fn fingerprint(term: &str) -> u32 {
-    term.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    hash(term) as u32
 }
 
 /// What tells an item in an order.

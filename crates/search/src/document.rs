@@ -10,6 +10,7 @@ use tantivy::TantivyDocument;
 use tantivy::schema::OwnedValue;
 use uuid::Uuid;
 
+use crate::analyzer::Analyzer;
 use crate::schema::{Fields, Key};
 use crate::suggest;
 use crate::text::{fold, strip_html};
@@ -17,6 +18,8 @@ use crate::text::{fold, strip_html};
 /// Between the names of a category's path, in filters and facets.
 pub const CATEGORY_SEPARATOR: &str = " > ";
 
+/// How often a title stands in the catch-all: the first phase of a search scores nothing else.
+const TITLE_WEIGHT: usize = 3;
 /// A longer attribute value is text to be found, but neither filter nor facet.
 const LONGEST_FACET_VALUE: usize = 128;
 
@@ -71,11 +74,16 @@ impl ItemDocument {
     }
 
     /// The document as the index takes it.
-    pub(crate) fn to_index(&self, fields: &Fields, slot: u32) -> Result<TantivyDocument, serde_json::Error> {
+    pub(crate) fn to_index(
+        &self,
+        fields: &Fields,
+        analyzer: &Analyzer,
+        slot: u32,
+    ) -> Result<TantivyDocument, serde_json::Error> {
         let mut document = TantivyDocument::new();
         document.add_text(fields.keys, Key::Id.text(&id_text(self.item_id)));
         document.add_bytes(fields.source, &serde_json::to_vec(self)?);
-        self.add_text(fields, &mut document);
+        self.add_text(fields, analyzer, &mut document);
         self.add_filters(fields, &mut document);
 
         document.add_i64(fields.price, self.lowest_price());
@@ -96,11 +104,13 @@ impl ItemDocument {
         Ok(document)
     }
 
-    fn add_text(&self, fields: &Fields, document: &mut TantivyDocument) {
+    fn add_text(&self, fields: &Fields, analyzer: &Analyzer, document: &mut TantivyDocument) {
         let mut add = |field, text: &str| {
-            if !text.is_empty() {
-                document.add_text(field, text);
-                document.add_text(fields.all, text);
+            let written = analyzer.written(text);
+            if !written.is_empty() {
+                let times = if field == fields.title { TITLE_WEIGHT } else { 1 };
+                (0..times).for_each(|_| document.add_text(fields.all, &written));
+                document.add_text(field, written);
             }
         };
         add(fields.title, &self.name);

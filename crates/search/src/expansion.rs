@@ -23,6 +23,8 @@ const MOST: usize = 10;
 /// Of a prefix's range in one segment no more terms than this are looked at.
 const SCAN: usize = 2_000;
 const PREFIX_WEIGHT: f32 = 0.8;
+/// A word so many times rarer than what was typed is not what was begun.
+const RARE: u64 = 20;
 /// By how many letters are wrong.
 const TYPO_WEIGHTS: [f32; 2] = [0.7, 0.5];
 /// What the others count beside the likeliest.
@@ -44,10 +46,12 @@ pub(crate) fn expand(
         let Some(stem) = group.alternatives.first().and_then(|own| own.words.first()).cloned() else {
             continue;
         };
-        let known = find(searcher, &Term::from_field_text(fields.all, &stem))?.is_some();
+        let own = Term::from_field_text(fields.all, &stem);
+        let known = find(searcher, &own)?.is_some();
         // `printe` has the stem of `print`, which there is.
         if group.typed.unfinished && (!known || typed != stem) {
-            let found = beginning_with(searcher, fields.all, &typed)?;
+            let least = if known { searcher.doc_freq(&own)? / RARE } else { 0 };
+            let found = beginning_with(searcher, fields.all, &typed, least)?;
             add(group, found.iter().filter(|word| **word != stem), PREFIX_WEIGHT);
         }
         if known || group.alternatives.len() > 1 {
@@ -90,42 +94,61 @@ fn add<'a>(group: &mut Group, words: impl Iterator<Item = &'a String>, weight: f
     group.alternatives.extend(words.map(|word| Alternative::phrase(vec![word.clone()], weight)));
 }
 
-/// The most frequent words with this beginning.
-fn beginning_with(searcher: &Searcher, field: Field, prefix: &str) -> tantivy::Result<Vec<String>> {
-    let from = prefix.as_bytes();
-    let to = [from, &[0xff]].concat(); // above every byte of UTF-8
+/// The most frequent words with this beginning, of those that so many items have.
+fn beginning_with(
+    searcher: &Searcher,
+    field: Field,
+    prefix: &str,
+    least: u64,
+) -> tantivy::Result<Vec<String>> {
+    let (from, to) = range(prefix);
+    let segments = searcher.segment_readers();
     let mut found = HashMap::new();
-    for segment in searcher.segment_readers() {
+    for segment in segments {
         let inverted = segment.inverted_index(field)?;
         let mut stream = inverted.terms().range().ge(from).lt(&to).into_stream()?;
         for _ in 0..SCAN {
             if !stream.advance() {
                 break;
             }
-            count(&mut found, stream.key(), stream.value().doc_freq);
+            // So rare that it would have to be as frequent in every segment is not even written down.
+            let items = stream.value().doc_freq;
+            if u64::from(items) * segments.len() as u64 >= least {
+                count(&mut found, stream.key(), items);
+            }
         }
     }
+    found.retain(|_, items| *items >= least);
     Ok(most_frequent(found))
 }
 
-/// The most frequent words without digits at this distance: a letter more, less, other, or two exchanged are one each.
+/// The most frequent words without digits at this distance: a letter more, less, other, or two exchanged are one each. Few
+/// people get the first letter wrong, so those that begin with another are looked at only where there are no others.
 fn resembling(searcher: &Searcher, field: Field, word: &str, distance: u8) -> tantivy::Result<Vec<String>> {
     let query = FuzzyTermQuery::new(Term::from_field_text(field, word), distance, true);
-    let first = word.chars().next();
-    let mut found = HashMap::new();
-    for segment in searcher.segment_readers() {
-        let inverted = segment.inverted_index(field)?;
-        let mut stream = inverted.terms().search(query.automaton()?).into_stream()?;
-        while stream.advance() {
-            count(&mut found, stream.key(), stream.value().doc_freq);
+    let first = word.chars().next().map(String::from).unwrap_or_default();
+    for beginning in [first.as_str(), ""] {
+        let mut found = HashMap::new();
+        for segment in searcher.segment_readers() {
+            let inverted = segment.inverted_index(field)?;
+            let (from, to) = range(beginning);
+            let mut stream = inverted.terms().search(query.automaton()?).ge(from).lt(to).into_stream()?;
+            while stream.advance() {
+                count(&mut found, stream.key(), stream.value().doc_freq);
+            }
+        }
+        found.retain(|word, _| word.chars().all(char::is_alphabetic));
+        if !found.is_empty() {
+            return Ok(most_frequent(found));
         }
     }
-    found.retain(|word, _| word.chars().all(char::is_alphabetic));
-    // Few people get the first letter wrong.
-    if found.keys().any(|word| word.chars().next() == first) {
-        found.retain(|word, _| word.chars().next() == first);
-    }
-    Ok(most_frequent(found))
+    Ok(Vec::new())
+}
+
+/// Where the words with this beginning are in a dictionary.
+fn range(beginning: &str) -> (&[u8], Vec<u8>) {
+    // Above every byte of UTF-8.
+    (beginning.as_bytes(), [beginning.as_bytes(), &[0xff]].concat())
 }
 
 fn count(found: &mut HashMap<String, u64>, word: &[u8], items: u32) {

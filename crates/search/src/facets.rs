@@ -1,4 +1,5 @@
-//! Counts by value, over columns. Within a segment ordinals are counted; text is looked up once per segment at the end.
+//! Counts by value. What is counted most lies in memory as numbers ([`Values`]); of attributes a column is read, where within a
+//! segment ordinals are counted and text is looked up once at the end.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -12,6 +13,7 @@ use crate::document::attribute_key;
 use crate::filters::Dimension;
 use crate::query::{FacetCount, SearchError};
 use crate::schema::column;
+use crate::values::{Row, Text, Values};
 
 /// The most values of a facet in an answer, the most frequent ones.
 pub const FACET_VALUES: usize = 100;
@@ -19,8 +21,6 @@ pub const FACET_VALUES: usize = 100;
 const MOST_FACETS: usize = 20;
 /// Of a column with more values found than this in a segment (serial numbers, say) the rarest are left out.
 const MOST_VALUES: usize = 10_000;
-/// Documents whose values are read together.
-const BLOCK: usize = 256;
 const ATTRIBUTE_PREFIX: &str = "attributes.";
 
 /// Lower ends of the price ranges, in minor units; the last one is open.
@@ -31,7 +31,12 @@ const PRICE_STEPS: [i64; 16] = [
 /// "This many stars and up".
 const RATING_STEPS: [i64; 4] = [400, 300, 200, 100];
 
-pub(crate) type Counts = HashMap<String, u64>;
+/// What one facet counted.
+pub(crate) enum Counts {
+    Texts(HashMap<String, u64>),
+    /// By number.
+    Numbers(Text, Vec<u32>),
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facet {
@@ -63,32 +68,65 @@ pub(crate) fn parse(names: &[String]) -> Result<Vec<Facet>, SearchError> {
     Ok(facets)
 }
 
-/// Most frequent first, equal ones by value.
-pub(crate) fn ordered(counts: Counts) -> Vec<FacetCount> {
-    let mut counts: Vec<FacetCount> =
-        counts.into_iter().map(|(value, count)| FacetCount { value, count }).collect();
-    counts.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
-    counts.truncate(FACET_VALUES);
-    counts
+impl Default for Counts {
+    fn default() -> Self {
+        Self::Texts(HashMap::new())
+    }
 }
 
-/// Counts one facet on one segment: documents gather, and a column is read for all of them at once.
-pub(crate) struct Counter {
-    tally: Tally,
-    waiting: Vec<DocId>,
+impl Counts {
+    pub(crate) fn add(&mut self, more: Self) {
+        match (self, more) {
+            (Self::Texts(counts), Self::Texts(more)) => {
+                for (value, count) in more {
+                    *counts.entry(value).or_default() += count;
+                }
+            }
+            (Self::Numbers(_, counts), Self::Numbers(_, more)) => {
+                counts.resize(counts.len().max(more.len()), 0);
+                for (count, more) in counts.iter_mut().zip(more) {
+                    *count += more;
+                }
+            }
+            // Nothing was counted yet.
+            (counts, more) => *counts = more,
+        }
+    }
+
+    /// Most frequent first, equal ones by value.
+    pub(crate) fn ordered(self, values: &Values) -> Vec<FacetCount> {
+        let of = |(value, count): (Arc<str>, u64)| FacetCount { value: value.to_string(), count };
+        match self {
+            Self::Texts(counts) => first(counts).map(|(value, count)| FacetCount { value, count }).collect(),
+            Self::Numbers(text, counts) => first(values.names(text).told(&counts)).map(of).collect(),
+        }
+    }
 }
 
-enum Tally {
+fn first<T: Ord>(counts: impl IntoIterator<Item = (T, u64)>) -> impl Iterator<Item = (T, u64)> {
+    let mut counts: Vec<(T, u64)> = counts.into_iter().collect();
+    let order = |a: &(T, u64), b: &(T, u64)| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0));
+    if counts.len() > FACET_VALUES {
+        counts.select_nth_unstable_by(FACET_VALUES, order);
+        counts.truncate(FACET_VALUES);
+    }
+    counts.sort_unstable_by(order);
+    counts.into_iter()
+}
+
+/// Counts one facet on one segment.
+pub(crate) enum Tally {
     Absent,
+    Numbers { text: Text, counts: Vec<u32> },
+    Prices { counts: [u64; PRICE_STEPS.len()] },
     Text { column: StrColumn, counts: Vec<u32>, block: Block<u64> },
-    Prices { column: Column<i64>, counts: [u64; PRICE_STEPS.len()], block: Block<i64> },
     Ratings { column: Column<i64>, counts: [u64; RATING_STEPS.len()], block: Block<i64> },
     Stock { slots: Column<u64>, availability: Arc<Availability>, counts: [u64; 2], block: Block<u64> },
 }
 
 /// The values that some documents have in a column, each beside its document.
 #[derive(Default)]
-struct Block<T> {
+pub(crate) struct Block<T> {
     documents: Vec<DocId>,
     rows: Vec<RowId>,
     values: Vec<T>,
@@ -104,51 +142,26 @@ impl<T: PartialOrd + Copy + Default + Debug + Send + Sync + 'static> Block<T> {
     }
 }
 
-impl Counter {
+impl Tally {
     pub(crate) fn open(
         dimension: &Dimension,
         segment: &SegmentReader,
         availability: &Arc<Availability>,
-    ) -> tantivy::Result<Self> {
-        let tally = Tally::open(dimension, segment, availability)?;
-        Ok(Self { tally, waiting: Vec::with_capacity(BLOCK) })
-    }
-
-    pub(crate) fn count(&mut self, document: DocId) {
-        self.waiting.push(document);
-        if self.waiting.len() == BLOCK {
-            self.tally.count(&self.waiting);
-            self.waiting.clear();
-        }
-    }
-
-    pub(crate) fn harvest(mut self, into: &mut Counts) -> tantivy::Result<()> {
-        self.tally.count(&self.waiting);
-        self.tally.harvest(into)
-    }
-}
-
-impl Tally {
-    fn open(
-        dimension: &Dimension,
-        segment: &SegmentReader,
-        availability: &Arc<Availability>,
+        values: &Values,
     ) -> tantivy::Result<Self> {
         let columns = segment.fast_fields();
-        let text = |name: &str| {
-            tantivy::Result::Ok(columns.str(name)?.map_or(Self::Absent, |column| {
-                let counts = vec![0; column.num_terms()];
-                Self::Text { column, counts, block: Block::default() }
-            }))
-        };
+        let numbers = |text: Text| Self::Numbers { text, counts: vec![0; values.names(text).len()] };
         Ok(match dimension {
-            Dimension::Brand => text(column::BRAND)?,
-            Dimension::Category => text(column::CATEGORY)?,
-            Dimension::Seller => text(column::SELLER)?,
-            Dimension::Attribute(key) => text(&attribute_column(key))?,
-            Dimension::Price => columns.column_opt(column::PRICES)?.map_or(Self::Absent, |column| {
-                Self::Prices { column, counts: Default::default(), block: Block::default() }
-            }),
+            Dimension::Brand => numbers(Text::Brand),
+            Dimension::Category => numbers(Text::Category),
+            Dimension::Seller => numbers(Text::Seller),
+            Dimension::Price => Self::Prices { counts: Default::default() },
+            Dimension::Attribute(key) => {
+                columns.str(&attribute_column(key))?.map_or(Self::Absent, |column| {
+                    let counts = vec![0; column.num_terms()];
+                    Self::Text { column, counts, block: Block::default() }
+                })
+            }
             Dimension::Rating => columns.column_opt(column::RATING)?.map_or(Self::Absent, |column| {
                 Self::Ratings { column, counts: Default::default(), block: Block::default() }
             }),
@@ -161,28 +174,32 @@ impl Tally {
         })
     }
 
-    fn count(&mut self, documents: &[DocId]) {
+    /// Counts documents, given with their rows.
+    pub(crate) fn count(&mut self, documents: &[DocId], rows: &[Row]) {
         match self {
             Self::Absent => {}
+            Self::Numbers { text, counts } => {
+                for row in rows {
+                    // A document without a value has a number that nothing has.
+                    if let Some(count) = counts.get_mut(row.number(*text)) {
+                        *count += 1;
+                    }
+                }
+            }
+            Self::Prices { counts } => {
+                // An item with variants counts once in each range that it has a price in.
+                for row in rows {
+                    let mut left = row.prices;
+                    while left > 0 {
+                        counts[left.trailing_zeros() as usize] += 1;
+                        left &= left - 1;
+                    }
+                }
+            }
             Self::Text { column, counts, block } => {
                 block.read(column.ords(), documents);
                 for ordinal in &block.values {
                     counts[*ordinal as usize] += 1;
-                }
-            }
-            Self::Prices { column, counts, block } => {
-                block.read(column, documents);
-                // An item with variants counts once in each range that it has a price in.
-                let (mut at, mut seen) = (DocId::MAX, 0_u32);
-                for (document, price) in block.documents.iter().zip(&block.values) {
-                    if *document != at {
-                        (at, seen) = (*document, 0);
-                    }
-                    let step = PRICE_STEPS.partition_point(|low| low <= price).saturating_sub(1);
-                    if seen & (1 << step) == 0 {
-                        seen |= 1 << step;
-                        counts[step] += 1;
-                    }
                 }
             }
             Self::Ratings { column, counts, block } => {
@@ -203,14 +220,16 @@ impl Tally {
         }
     }
 
-    fn harvest(self, into: &mut Counts) -> tantivy::Result<()> {
+    pub(crate) fn harvest(self) -> tantivy::Result<Counts> {
+        let mut texts = HashMap::new();
         let mut add = |value: String, count: u64| {
             if count > 0 {
-                *into.entry(value).or_default() += count;
+                texts.insert(value, count);
             }
         };
         match self {
             Self::Absent => {}
+            Self::Numbers { text, counts } => return Ok(Counts::Numbers(text, counts)),
             Self::Text { column, counts, .. } => {
                 let mut found: Vec<u64> =
                     (0..counts.len() as u64).filter(|at| counts[*at as usize] > 0).collect();
@@ -228,7 +247,7 @@ impl Tally {
                     }
                 })?;
             }
-            Self::Prices { counts, .. } => {
+            Self::Prices { counts } => {
                 for (step, count) in counts.into_iter().enumerate() {
                     add(price_range(step), count);
                 }
@@ -243,8 +262,13 @@ impl Tally {
                 add("true".to_owned(), counts[1]);
             }
         }
-        Ok(())
+        Ok(Counts::Texts(texts))
     }
+}
+
+/// Which range a price is in.
+pub(crate) fn price_step(price: i64) -> usize {
+    PRICE_STEPS.partition_point(|low| *low <= price).saturating_sub(1)
 }
 
 fn price_range(step: usize) -> String {

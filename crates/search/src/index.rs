@@ -13,8 +13,8 @@ use tantivy::directory::MmapDirectory;
 use tantivy::directory::error::OpenReadError;
 use tantivy::schema::{IndexRecordOption, Value};
 use tantivy::{
-    DocAddress, DocSet, Index, IndexReader, ReloadPolicy, Searcher, TERMINATED, TantivyDocument,
-    TantivyError, Term,
+    DocAddress, DocSet, Index, IndexReader, IndexSettings, ReloadPolicy, Searcher, TERMINATED,
+    TantivyDocument, TantivyError, Term,
 };
 use uuid::Uuid;
 
@@ -25,7 +25,11 @@ use crate::query::SearchError;
 use crate::schema::{self, FORMAT, Fields, Key, column};
 use crate::suggest::{self, FoundQuery, Popular, Sources, Suggestion};
 use crate::synonyms::{SynonymError, Synonyms};
+use crate::values::Values;
 use crate::writer::IndexWriter;
+
+/// Documents that are packed together, in bytes.
+const STORE_BLOCK: usize = 4_096;
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -54,6 +58,7 @@ pub struct SearchIndex {
     pub(crate) fields: Fields,
     pub(crate) analyzer: Analyzer,
     pub(crate) availability: Arc<Availability>,
+    pub(crate) values: Arc<Values>,
     pub(crate) config: Config,
     reader: IndexReader,
     position: RwLock<Option<u64>>,
@@ -90,14 +95,14 @@ impl SearchIndex {
         let availability = Arc::new(Availability::open(directory.join("availability")));
         let analyzer = Analyzer::new();
         fs::create_dir_all(&place)?;
-        let (opened, origin) = match Opened::existing(&place, &analyzer) {
+        let (opened, origin) = match Opened::existing(&place) {
             Ok(Some(opened)) => (opened, Origin::Opened),
-            Ok(None) => (Opened::create(&place, &analyzer)?, Origin::Created),
+            Ok(None) => (Opened::create(&place)?, Origin::Created),
             Err(Unusable::Replace(reason)) => {
                 tracing::warn!(path = %place.display(), reason, "search index not usable, starting an empty one");
                 fs::remove_dir_all(&place)?;
                 fs::create_dir_all(&place)?;
-                (Opened::create(&place, &analyzer)?, Origin::Recreated(reason))
+                (Opened::create(&place)?, Origin::Recreated(reason))
             }
             Err(Unusable::Fail(error)) => return Err(error),
         };
@@ -107,6 +112,7 @@ impl SearchIndex {
             fields,
             analyzer,
             availability,
+            values: Arc::default(),
             config,
             reader,
             position: RwLock::new(position),
@@ -205,6 +211,7 @@ impl SearchIndex {
     /// Shows what was committed at `position`.
     pub(crate) fn show(&self, position: u64) -> Result<(), SearchError> {
         self.reader.reload()?;
+        self.values.keep(&self.searcher());
         *self.position.write() = Some(position);
         Ok(())
     }
@@ -265,7 +272,7 @@ enum Unusable {
 }
 
 impl Opened {
-    fn existing(place: &Path, analyzer: &Analyzer) -> Result<Option<Self>, Unusable> {
+    fn existing(place: &Path) -> Result<Option<Self>, Unusable> {
         let directory =
             MmapDirectory::open(place).map_err(|error| Unusable::Fail(SearchError::Index(error.into())))?;
         let exists = Index::exists(&directory).map_err(|error| judge(error.into()))?;
@@ -294,22 +301,19 @@ impl Opened {
         if let Some(file) = damaged.iter().next() {
             return Err(Unusable::Replace(format!("{} is damaged", file.display())));
         }
-        Self::read(index, fields, position, analyzer).map(Some).map_err(judge)
+        Self::read(index, fields, position).map(Some).map_err(judge)
     }
 
-    fn create(place: &PathBuf, analyzer: &Analyzer) -> Result<Self, SearchError> {
+    fn create(place: &PathBuf) -> Result<Self, SearchError> {
         let (schema, fields) = schema::build();
-        let index = Index::create_in_dir(place, schema)?;
-        Ok(Self::read(index, fields, None, analyzer)?)
+        // A page shows twenty items out of as many blocks; small ones are unpacked the sooner.
+        let settings = IndexSettings { docstore_blocksize: STORE_BLOCK, ..IndexSettings::default() };
+        let index = Index::builder().schema(schema).settings(settings).create_in_dir(place)?;
+        Ok(Self::read(index, fields, None)?)
     }
 
-    fn read(
-        mut index: Index,
-        fields: Fields,
-        position: Option<u64>,
-        analyzer: &Analyzer,
-    ) -> tantivy::Result<Self> {
-        index.set_tokenizers(schema::tokenizers(analyzer));
+    fn read(mut index: Index, fields: Fields, position: Option<u64>) -> tantivy::Result<Self> {
+        index.set_tokenizers(schema::tokenizers());
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         Ok(Self { index, fields, reader, position })
     }

@@ -8,10 +8,11 @@
 //! - [`SearchIndex::similar`], [`SearchIndex::popular`] and [`SearchIndex::hits_of`] find items that nobody typed words for.
 //!
 //! The way of a query: `terms` (groups of alternatives) → `synonyms` and `expansion` (further ones) → `matching` and `filters` (which documents) → `collector` (one
-//! pass: facets, total, best candidates) → `ranking` (the best ones again) → `search` (the page), `highlight`.
+//! pass: facets, total) → `best` (by score) → `ranking` (the best ones again) → `search` (the page), `highlight`.
 
 mod analyzer;
 mod availability;
+mod best;
 mod collector;
 mod cursor;
 mod document;
@@ -32,6 +33,7 @@ mod suggest;
 mod synonyms;
 mod terms;
 mod text;
+mod values;
 mod variants;
 mod writer;
 

@@ -11,13 +11,13 @@ use tantivy::schema::{
 };
 use tantivy::tokenizer::{RAW_TOKENIZER_NAME, TextAnalyzer, TokenizerManager};
 
-use crate::analyzer::{Analyzer, ProductTokenizer};
-use crate::text::{clip, squash};
+use crate::analyzer::WrittenTokenizer;
+use crate::text::{clip, hash, squash};
 
 /// Version of everything that decides what is in the index.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
-const PRODUCT_TOKENIZER: &str = "product";
+const WRITTEN: &str = "written";
 /// Keys are cut here; the index takes no more than 64 KiB.
 const LONGEST_KEY: usize = 256;
 
@@ -60,7 +60,7 @@ pub(crate) struct Fields {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
     Id,
-    /// Its name or a SKU, as a whole.
+    /// Its name or a SKU, as a whole: a number made of it, as they are long and nothing is read from them.
     Exact,
     Brand,
     /// A prefix of the category's path, or a name in it.
@@ -90,7 +90,11 @@ impl Key {
     }
 
     pub(crate) fn text(self, value: &str) -> String {
-        format!("{}{}", self.letter(), clip(&squash(value), LONGEST_KEY))
+        let value = squash(value);
+        match self {
+            Self::Exact => format!("{}{:x}", self.letter(), hash(&value)),
+            _ => format!("{}{}", self.letter(), clip(&value, LONGEST_KEY)),
+        }
     }
 
     pub(crate) fn term(self, fields: &Fields, value: &str) -> Term {
@@ -122,17 +126,14 @@ pub(crate) fn build() -> (Schema, Fields) {
                 .set_fieldnorms(norms),
         )
     };
-    let prose = || indexed(PRODUCT_TOKENIZER, IndexRecordOption::WithFreqs, true);
+    let prose = || indexed(WRITTEN, IndexRecordOption::WithFreqs, true);
     let column = || TextOptions::default().set_fast(RAW_TOKENIZER_NAME);
 
     let mut schema = Schema::builder();
     let fields = Fields {
         keys: schema.add_text_field("keys", indexed(RAW_TOKENIZER_NAME, IndexRecordOption::Basic, false)),
         source: schema.add_bytes_field("source", STORED),
-        all: schema.add_text_field(
-            "all",
-            indexed(PRODUCT_TOKENIZER, IndexRecordOption::WithFreqsAndPositions, true),
-        ),
+        all: schema.add_text_field("all", indexed(WRITTEN, IndexRecordOption::WithFreqsAndPositions, true)),
         title: schema.add_text_field("title", prose()),
         model: schema.add_text_field("model", prose()),
         brand_text: schema.add_text_field("brand_text", prose()),
@@ -155,9 +156,9 @@ pub(crate) fn build() -> (Schema, Fields) {
     (schema.build(), fields)
 }
 
-pub(crate) fn tokenizers(analyzer: &Analyzer) -> TokenizerManager {
+pub(crate) fn tokenizers() -> TokenizerManager {
     let tokenizers = TokenizerManager::default();
-    tokenizers.register(PRODUCT_TOKENIZER, TextAnalyzer::builder(ProductTokenizer(analyzer.clone())).build());
+    tokenizers.register(WRITTEN, TextAnalyzer::builder(WrittenTokenizer::default()).build());
     tokenizers
 }
 

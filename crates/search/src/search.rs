@@ -5,10 +5,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
+use tantivy::query::Query as IndexQuery;
 use tantivy::{Searcher, TantivyDocument};
 use uuid::Uuid;
 
-use crate::collector::{Candidate, Order, Outcome, Pass, Rank};
+use crate::best::Ranked;
+use crate::collector::{Best, Candidate, Order, Outcome, Pass, Rank};
 use crate::cursor::{self, Cursor};
 use crate::facets::{self, Counts, Facet};
 use crate::filters::{self, Filter};
@@ -125,13 +127,18 @@ impl<'a> Search<'a> {
     }
 
     fn by_column(&self, order: Order) -> Result<Hits, SearchError> {
-        let plan = |required, after| Plan { required, order, limit: self.size + 1, after, until: None };
+        let limit = self.size + 1;
         let (required, outcome) = match &self.cursor {
-            Some(cursor) => {
-                let plan = plan(cursor.required, Some(cursor.after.into()));
-                (cursor.required, self.pass(&plan, true, None)?)
-            }
-            None => self.relaxing(1, |required| self.pass(&plan(required, None), true, None))?,
+            Some(cursor) => (
+                cursor.required,
+                self.pass(&Plan {
+                    required: cursor.required,
+                    order,
+                    limit,
+                    after: Some(cursor.after.into()),
+                })?,
+            ),
+            None => self.relaxing(1, |required| self.pass(&Plan { required, order, limit, after: None }))?,
         };
         let Outcome { total, best, facets } = outcome;
         let (candidates, more) = cut(best, self.size);
@@ -141,14 +148,15 @@ impl<'a> Search<'a> {
 
     fn by_relevance(&self) -> Result<Hits, SearchError> {
         let fields = &self.index.fields;
+        let counted = |required, limit| self.pass(&Plan { required, order: Order::Any, limit, after: None });
         let Some(cursor) = &self.cursor else {
             let statistics = Statistics::measure(&self.searcher, fields, &self.groups)?;
-            let plan =
-                |required| Plan { required, order: Order::Score, limit: WINDOW, after: None, until: None };
-            let (required, outcome) =
-                self.relaxing(FEW, |required| self.pass(&plan(required), true, Some(&statistics)))?;
-            let all = outcome.best.len() == outcome.total;
-            let floor = outcome.best.last().filter(|_| !all).map(|last| last.rank);
+            let (required, mut outcome) = self.relaxing(FEW, |required| counted(required, WINDOW))?;
+            let mut floor = None;
+            if outcome.total > WINDOW {
+                outcome.best = self.best(required, &statistics, Best::new(WINDOW, None, None))?;
+                floor = outcome.best.last().map(|last| last.rank);
+            }
             let ranked = ranking::rescore(
                 &self.searcher,
                 fields,
@@ -167,21 +175,12 @@ impl<'a> Search<'a> {
         let statistics = statistics.ok_or(SearchError::Cursor)?;
         let after: Rank = cursor.after.into();
         let floor = cursor.floor.map(Rank::from);
-        let plan = |limit, after, until| Plan {
-            required: cursor.required,
-            order: Order::Score,
-            limit,
-            after,
-            until,
-        };
+        let mut outcome = counted(cursor.required, 0)?;
         if let Some(shown) = cursor.shown {
             let order = cursor::unpack(&cursor.order)?;
-            let outcome = self.pass(&plan(LATER_WINDOW, None, floor), true, Some(&statistics))?;
-            let mut there: HashMap<_, _> = outcome
-                .best
-                .iter()
-                .map(|candidate| (cursor::mark(candidate.rank.tie()), *candidate))
-                .collect();
+            let best = self.best(cursor.required, &statistics, Best::new(LATER_WINDOW, None, floor))?;
+            let mut there: HashMap<_, _> =
+                best.into_iter().map(|candidate| (cursor::mark(candidate.rank.tie()), candidate)).collect();
             let mut ranked = Vec::with_capacity(there.len());
             for (shown_then, mark) in (1..).zip(&order) {
                 ranked.extend(
@@ -194,8 +193,9 @@ impl<'a> Search<'a> {
             ranked.extend(others.into_iter().map(|other| (order.len() + 1, other)));
             return self.window(cursor.required, &statistics, outcome, ranked, cursor.order.clone(), floor);
         }
-        let Outcome { total, best, facets } =
-            self.pass(&plan(self.size + 1, Some(after), None), true, Some(&statistics))?;
+        outcome.best =
+            self.best(cursor.required, &statistics, Best::new(self.size + 1, Some(after), None))?;
+        let Outcome { total, best, facets } = outcome;
         let (candidates, more) = cut(best, self.size);
         let next = candidates
             .last()
@@ -233,9 +233,8 @@ impl<'a> Search<'a> {
         let mut candidates: Vec<Candidate> = ranked.into_iter().map(|(_, candidate)| candidate).collect();
         if let Some(floor) = floor.filter(|_| !more) {
             let room = self.size - candidates.len();
-            let plan =
-                Plan { required, order: Order::Score, limit: room + 1, after: Some(floor), until: None };
-            let (tail, more) = cut(self.pass(&plan, false, Some(statistics))?.best, room);
+            let best = Best::new(room + 1, Some(floor), None);
+            let (tail, more) = cut(self.best(required, statistics, best)?, room);
             let last = tail.last().map_or(floor, |last| last.rank);
             next = more.then(|| Cursor { statistics: statistics.numbers(), ..self.next(required, last) });
             candidates.extend(tail);
@@ -278,40 +277,57 @@ impl<'a> Search<'a> {
         Ok((required, outcome))
     }
 
-    fn pass(
-        &self,
-        plan: &Plan,
-        with_facets: bool,
-        statistics: Option<&Statistics>,
-    ) -> Result<Outcome, SearchError> {
-        let facets = if with_facets { self.facets.clone() } else { Vec::new() };
+    fn pass(&self, plan: &Plan) -> Result<Outcome, SearchError> {
         let mut clauses = Vec::new();
         let mut checks = Vec::new();
         for filter in &self.filters {
-            let facet = facets.iter().position(|facet| facet.dimension == filter.dimension);
+            let facet = self.facets.iter().position(|facet| facet.dimension == filter.dimension);
             match filter.as_query().filter(|_| facet.is_none()) {
                 Some(clause) => clauses.push(clause),
                 None => checks.push((filter.clone(), facet)),
             }
         }
-        let scored = statistics.is_some();
-        let query =
-            matching::query(&self.index.fields, &self.groups, plan.required, scored, clauses.into_iter());
+        let query = self.matching(plan.required, clauses);
         let pass = Pass {
             filters: checks,
-            facets,
+            facets: self.facets.clone(),
             availability: self.index.availability.clone(),
+            values: self.index.values.clone(),
             order: plan.order,
             limit: plan.limit,
             after: plan.after,
-            until: plan.until,
         };
-        Ok(match statistics {
-            Some(statistics) => {
-                self.searcher.search_with_statistics_provider(query.as_ref(), &pass, statistics)?
+        Ok(self.searcher.search(query.as_ref(), &pass)?)
+    }
+
+    /// What `best` takes of all that match, by the score of the first phase.
+    fn best(
+        &self,
+        required: usize,
+        statistics: &Statistics,
+        best: Best,
+    ) -> Result<Vec<Candidate>, SearchError> {
+        let mut clauses = Vec::new();
+        let mut filters = Vec::new();
+        for filter in &self.filters {
+            match filter.as_query() {
+                Some(clause) => clauses.push(clause),
+                None => filters.push(filter.clone()),
             }
-            None => self.searcher.search(query.as_ref(), &pass)?,
-        })
+        }
+        let query = self.matching(required, clauses);
+        let ranked = Ranked {
+            searcher: &self.searcher,
+            fields: &self.index.fields,
+            statistics,
+            filters,
+            availability: &self.index.availability,
+        };
+        Ok(ranked.best(query.as_ref(), best)?)
+    }
+
+    fn matching(&self, required: usize, clauses: Vec<Box<dyn IndexQuery>>) -> Box<dyn IndexQuery> {
+        matching::query(&self.index.fields, &self.groups, required, clauses.into_iter())
     }
 
     fn hits(&self, page: Page) -> Result<Hits, SearchError> {
@@ -323,7 +339,7 @@ impl<'a> Search<'a> {
         let facets: BTreeMap<_, _> = self
             .facets
             .iter()
-            .map(|facet| (facet.name.clone(), facets::ordered(counts.next().unwrap_or_default())))
+            .map(|facet| (facet.name.clone(), counts.next().unwrap_or_default().ordered(&self.index.values)))
             .collect();
         let next_cursor = page.next.map(|cursor| cursor.encode()).transpose()?;
         Ok(Hits { hits, total: page.total, next_cursor, facets, corrected_term: self.corrected.clone() })
@@ -365,7 +381,6 @@ struct Plan {
     order: Order,
     limit: usize,
     after: Option<Rank>,
-    until: Option<Rank>,
 }
 
 /// The first `size`, and whether there are more.

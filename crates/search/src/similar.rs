@@ -8,7 +8,8 @@ use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{Searcher, Term};
 use uuid::Uuid;
 
-use crate::collector::{Candidate, Order, Outcome, Pass, Rank};
+use crate::best::Ranked;
+use crate::collector::{Best, Candidate, Order, Outcome, Pass, Rank};
 use crate::document::{CATEGORY_SEPARATOR, ItemDocument, id_text};
 use crate::index::{SearchIndex, find};
 use crate::matching;
@@ -51,7 +52,14 @@ impl SearchIndex {
             return Ok(Some(Vec::new()));
         }
         // The item itself is the most like it.
-        let best = self.best_of(&search.searcher, &BooleanQuery::new(clauses), Order::Score, size + 1)?;
+        let ranked = Ranked {
+            searcher: &search.searcher,
+            fields: &self.fields,
+            statistics: &search.searcher,
+            filters: Vec::new(),
+            availability: &self.availability,
+        };
+        let best = ranked.best(&BooleanQuery::new(clauses), Best::new(size + 1, None, None))?;
         let mut similar = Vec::with_capacity(best.len());
         for candidate in best {
             let hit = search.hit(&candidate)?;
@@ -70,10 +78,19 @@ impl SearchIndex {
             let term = Key::Category.term(&self.fields, path);
             Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as Box<dyn IndexQuery>
         });
-        let query = matching::query(&self.fields, &[], 0, false, filter.into_iter());
+        let query = matching::query(&self.fields, &[], 0, filter.into_iter());
         let shown = Query::default();
         let search = Search::new(self, &shown)?;
-        let best = self.best_of(&search.searcher, query.as_ref(), Order::Popular, size)?;
+        let pass = Pass {
+            filters: Vec::new(),
+            facets: Vec::new(),
+            availability: self.availability.clone(),
+            values: self.values.clone(),
+            order: Order::Popular,
+            limit: size,
+            after: None,
+        };
+        let Outcome { best, .. } = search.searcher.search(query.as_ref(), &pass)?;
         best.iter().map(|candidate| search.hit(candidate)).collect()
     }
 
@@ -89,26 +106,6 @@ impl SearchIndex {
             }
         }
         Ok(hits)
-    }
-
-    fn best_of(
-        &self,
-        searcher: &Searcher,
-        query: &dyn IndexQuery,
-        order: Order,
-        limit: usize,
-    ) -> Result<Vec<Candidate>, SearchError> {
-        let pass = Pass {
-            filters: Vec::new(),
-            facets: Vec::new(),
-            availability: self.availability.clone(),
-            order,
-            limit,
-            after: None,
-            until: None,
-        };
-        let Outcome { best, .. } = searcher.search(query, &pass)?;
-        Ok(best)
     }
 
     /// The words that tell this item from others, where others may have them.

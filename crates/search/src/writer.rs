@@ -40,7 +40,7 @@ impl IndexWriter {
     /// Puts an item in place of what is known of it.
     pub fn upsert(&mut self, item: ItemDocument) -> Result<(), SearchError> {
         let slot = self.index.availability.bind(item.item_id, &item.skus);
-        let document = item.to_index(&self.index.fields, slot)?;
+        let document = item.to_index(&self.index.fields, &self.index.analyzer, slot)?;
         self.inner.delete_term(self.id(item.item_id));
         self.inner.add_document(document)?;
         self.pending += 1;

@@ -401,6 +401,34 @@ fn pages_hold_every_hit_once_while_items_change() {
 }
 
 #[test]
+fn what_is_found_first_does_not_depend_on_how_the_index_is_cut() {
+    // Long and short items apart, so that what a segment believes of its blocks is wrong for the whole.
+    let words = |number: u32| if number < 2_000 { number % 5 } else { 40 + number % 60 };
+    let items: Vec<ItemDocument> = (0..4_000)
+        .map(|number| {
+            let title = format!("{}shade {}", "lamp ".repeat(number as usize % 4), number % 13);
+            let words: Vec<String> =
+                (0..words(number)).map(|word| format!("word{}", (number + word) % 97)).collect();
+            ItemDocument { description: words.join(" "), ..item(number, &title) }
+        })
+        .collect();
+    let whole = Market::new(items.clone());
+    let mut cut = Market::new([]);
+    for (position, part) in (2..).zip(items.chunks(500)) {
+        for item in part {
+            cut.writer.upsert(item.clone()).unwrap();
+        }
+        cut.writer.commit(position).unwrap();
+    }
+    for words in ["lamp", "shade 7", "lamp shade 12", "word5 lamp", "word96 word95 shade"] {
+        let query = Query { size: 50, ..term(words) };
+        let (expected, found) = (whole.find(&query), cut.find(&query));
+        assert_eq!(found.total, expected.total, "{words}");
+        assert_eq!(cut.numbers(&query), whole.numbers(&query), "{words}");
+    }
+}
+
+#[test]
 fn a_cursor_of_another_search_is_refused() {
     let market = Market::new((1..10).map(|number| item(number, "Lamp")));
     let next = |query: &Query| market.find(query).next_cursor.unwrap();
@@ -544,6 +572,18 @@ fn suggestions_come_from_brands_categories_and_titles_that_are_there() {
     market.writer.delete(id(2));
     market.writer.commit(2).unwrap();
     assert_eq!(market.index.suggest("lightw", 5), []);
+}
+
+#[test]
+fn suggestions_tell_names_apart_that_begin_alike_for_long() {
+    let name = |end: &str| format!("Adjustable desk lamp with a shade of {end}");
+    let market = Market::new([item(1, &name("linen")), item(2, &name("glass")), item(3, &name("linen"))]);
+    let texts = |prefix: &str| -> BTreeSet<String> {
+        market.index.suggest(prefix, 5).into_iter().map(|found| found.text).collect()
+    };
+    assert_eq!(texts(&name("")), BTreeSet::from([name("linen"), name("glass")]));
+    assert_eq!(texts(&name("gl")), BTreeSet::from([name("glass")]));
+    assert_eq!(texts(&name("linen")), BTreeSet::from([name("linen")]));
 }
 
 #[test]

@@ -11,7 +11,6 @@ use tantivy::{Index, TantivyDocument, Term};
 use uuid::Uuid;
 
 use super::EvaluationError;
-use crate::analyzer::Tokens;
 use crate::document::ItemDocument;
 use crate::text::strip_html;
 
@@ -94,6 +93,26 @@ impl Baseline {
     }
 }
 
+/// Tokens that were all made at once.
+struct Tokens {
+    tokens: std::vec::IntoIter<Token>,
+    current: Token,
+}
+
+impl TokenStream for Tokens {
+    fn advance(&mut self) -> bool {
+        self.tokens.next().map(|token| self.current = token).is_some()
+    }
+
+    fn token(&self) -> &Token {
+        &self.current
+    }
+
+    fn token_mut(&mut self) -> &mut Token {
+        &mut self.current
+    }
+}
+
 /// Runs of letters, digits and underscores; a point or apostrophe between two letters and a point or comma between two
 /// digits do not part them (UAX #29, as far as product text in Latin script goes).
 #[derive(Clone)]
@@ -132,7 +151,7 @@ impl Tokenizer for Standard {
                 token.offset_to = offset + character.len_utf8();
             }
         }
-        Tokens::new(tokens)
+        Tokens { tokens: tokens.into_iter(), current: Token::default() }
     }
 }
 

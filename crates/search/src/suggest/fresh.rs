@@ -9,13 +9,16 @@ use tantivy::postings::TermInfo;
 use tantivy::schema::IndexRecordOption;
 use tantivy::{DocAddress, DocSet, Searcher, TERMINATED, TantivyDocument};
 
-use super::{SuggestedFacet, Suggestion, SuggestionKind, entrances, path, shown};
+use super::{LONGEST_ENTRANCE, SuggestedFacet, Suggestion, SuggestionKind, entrances, path, shown};
 use crate::index::source;
 use crate::query::SearchError;
 use crate::schema::{Fields, Key};
+use crate::text::{clip, squash};
 
 /// Of a prefix's range in one segment no more terms than this are looked at.
 const SCAN: usize = 500;
+/// Names that are read of a key which is cut.
+const EXAMPLES: usize = 5;
 
 const KINDS: [(SuggestionKind, Key); 3] = [
     (SuggestionKind::Brand, Key::BrandSuggestion),
@@ -39,17 +42,25 @@ pub(super) fn beginning_with(
             b.items.cmp(&a.items).then_with(|| a.key.len().cmp(&b.key.len())).then_with(|| a.key.cmp(&b.key))
         });
         let mut found: Vec<Suggestion> = Vec::new();
-        // Several keys may lead to one name; not all of them are worth reading.
-        for completion in completions.into_iter().take(3 * size) {
-            if found.len() >= size {
-                break;
+        // Several keys may lead to one name, and a key that is cut to several names; not all of them are worth reading.
+        let mut examples = 3 * size;
+        for completion in completions {
+            let of_key = if completion.may_be_cut() { EXAMPLES } else { 1 };
+            for example in completion.examples(searcher, fields, of_key.min(examples))? {
+                if found.len() >= size {
+                    break;
+                }
+                examples -= 1;
+                let document: TantivyDocument = searcher.doc(example)?;
+                let names: Names = serde_json::from_slice(source(&document, fields))?;
+                let Some(suggestion) = names.suggestion(kind, &completion.key[1..], prefix) else { continue };
+                let is_known = known.contains(&squash(&suggestion.text));
+                if !is_known && found.iter().all(|other| other.text != suggestion.text) {
+                    found.push(suggestion);
+                }
             }
-            let Some(example) = completion.example(searcher, fields)? else { continue };
-            let document: TantivyDocument = searcher.doc(example)?;
-            let names: Names = serde_json::from_slice(source(&document, fields))?;
-            let Some(suggestion) = names.suggestion(kind, key, &completion.key) else { continue };
-            if found.iter().all(|other| other.text != suggestion.text) {
-                found.push(suggestion);
+            if found.len() >= size || examples == 0 {
+                break;
             }
         }
         all.push((kind, found));
@@ -66,20 +77,31 @@ struct Completion {
 }
 
 impl Completion {
-    /// A document that has the key, if there still is one.
-    fn example(&self, searcher: &Searcher, fields: &Fields) -> tantivy::Result<Option<DocAddress>> {
+    /// A cut is where a character begins, so up to three bytes early.
+    fn may_be_cut(&self) -> bool {
+        self.key[1..].len() + 3 >= LONGEST_ENTRANCE
+    }
+
+    /// Documents that have the key, as far as there still are some.
+    fn examples(
+        &self,
+        searcher: &Searcher,
+        fields: &Fields,
+        most: usize,
+    ) -> tantivy::Result<Vec<DocAddress>> {
+        let mut examples = Vec::new();
         for (ordinal, place) in &self.places {
             let segment = searcher.segment_reader(*ordinal);
             let inverted = segment.inverted_index(fields.keys)?;
             let mut postings = inverted.read_postings_from_terminfo(place, IndexRecordOption::Basic)?;
-            while postings.doc() != TERMINATED {
+            while postings.doc() != TERMINATED && examples.len() < most {
                 if !segment.is_deleted(postings.doc()) {
-                    return Ok(Some(DocAddress::new(*ordinal, postings.doc())));
+                    examples.push(DocAddress::new(*ordinal, postings.doc()));
                 }
                 postings.advance();
             }
         }
-        Ok(None)
+        Ok(examples)
     }
 }
 
@@ -90,7 +112,7 @@ fn completions(
     kind: Key,
     prefix: &str,
 ) -> tantivy::Result<Vec<Completion>> {
-    let from = kind.text(prefix).into_bytes();
+    let from = kind.text(clip(prefix, LONGEST_ENTRANCE)).into_bytes();
     let mut to = from.clone();
     to.push(0xff); // above every byte of UTF-8
     let mut found: HashMap<String, Completion> = HashMap::new();
@@ -125,9 +147,12 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The name that has this key, as it is written.
-    fn suggestion(self, kind: SuggestionKind, key: Key, text: &str) -> Option<Suggestion> {
-        let leads = |name: &str| entrances(&shown(name)).any(|entrance| key.text(&entrance) == text);
+    /// The name that this key stands for and that begins like this, at one of its first words, as it is written.
+    fn suggestion(self, kind: SuggestionKind, key: &str, prefix: &str) -> Option<Suggestion> {
+        let leads = |name: &str| {
+            entrances(&shown(name))
+                .any(|entrance| clip(&entrance, LONGEST_ENTRANCE) == key && entrance.starts_with(prefix))
+        };
         let category =
             |names: &[String]| (!names.is_empty()).then(|| SuggestedFacet::new("category", &path(names)));
         let (name, facet) = match kind {

@@ -27,6 +27,8 @@ use crate::text::{clip, squash};
 const LONGEST: usize = 48;
 /// Folding makes some letters two.
 const LONGEST_PREFIX: usize = 2 * LONGEST;
+/// A key of the index ends here: what names have in common is mostly shorter, and the rest would be most of its keys.
+const LONGEST_ENTRANCE: usize = 24;
 /// So many words of a name, from the first, a completion may begin at.
 const ENTRANCES: usize = 3;
 /// From so many letters on one may be wrong, and from so many on two.
@@ -80,7 +82,7 @@ pub struct FoundQuery {
 pub(crate) fn keys(item: &ItemDocument) -> Vec<String> {
     let mut keys = Vec::new();
     let mut add = |kind: Key, name: &str| {
-        keys.extend(entrances(&shown(name)).map(|entrance| kind.text(&entrance)));
+        keys.extend(entrances(&shown(name)).map(|entrance| kind.text(clip(&entrance, LONGEST_ENTRANCE))));
     };
     if let Some(brand) = &item.brand {
         add(Key::BrandSuggestion, brand);
