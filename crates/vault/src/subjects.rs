@@ -2,11 +2,13 @@
 //! copy of the log. The keys are in the database, wrapped by the master key, and for a while in memory: sealing at
 //! checkout costs microseconds, not a round trip.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use souk_domain::{AccountId, Sealed};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -23,23 +25,33 @@ enum SubjectKey {
 
 /// The keys in memory. What is there is never overwritten but by `forget`: a key that was read just before must not
 /// come back after it.
-pub(crate) struct SubjectKeys(Cache<AccountId, SubjectKey>);
+pub(crate) struct SubjectKeys {
+    known: Cache<AccountId, SubjectKey>,
+    /// Those asked for while others are loaded: the next query is for all of them.
+    asked: Mutex<Vec<(AccountId, oneshot::Sender<SubjectKey>)>>,
+    /// Held by who loads keys for those who asked.
+    turn: tokio::sync::Mutex<()>,
+}
 
 impl SubjectKeys {
     pub(crate) fn new(lifetime: Duration) -> Self {
-        Self(Cache::builder().max_capacity(CACHED_KEYS).time_to_live(lifetime).build())
+        Self {
+            known: Cache::builder().max_capacity(CACHED_KEYS).time_to_live(lifetime).build(),
+            asked: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
     }
 
     pub(crate) fn forget(&self, subject: AccountId) {
-        self.0.insert(subject, SubjectKey::Forgotten);
+        self.known.insert(subject, SubjectKey::Forgotten);
     }
 
     fn get(&self, subject: AccountId) -> Option<SubjectKey> {
-        self.0.get(&subject)
+        self.known.get(&subject)
     }
 
     fn add(&self, subject: AccountId, key: SubjectKey) -> SubjectKey {
-        self.0.entry(subject).or_insert(key).into_value()
+        self.known.entry(subject).or_insert(key).into_value()
     }
 }
 
@@ -47,10 +59,10 @@ impl Vault {
     /// Seals under the person's key, which is made if there is none. [`VaultError::Forgotten`] if it was destroyed.
     pub async fn seal(&self, subject: AccountId, plaintext: &[u8]) -> Result<Sealed, VaultError> {
         let key = match self.0.subject_keys.get(subject) {
-            Some(key) => Some(key),
-            None => self.make_keys(&[subject]).await?.remove(&subject),
+            Some(key) => key,
+            None => self.make_key(subject).await?,
         };
-        let Some(SubjectKey::Known(cipher)) = key else { return Err(VaultError::Forgotten(subject)) };
+        let SubjectKey::Known(cipher) = key else { return Err(VaultError::Forgotten(subject)) };
         let sealed = cipher.seal(&purpose(subject), plaintext)?;
         Ok(Sealed { subject, sealed: URL_SAFE_NO_PAD.encode(sealed) })
     }
@@ -120,6 +132,37 @@ impl Vault {
                 Ok((subject, self.0.subject_keys.add(subject, key)))
             })
             .collect()
+    }
+
+    /// Loads or makes the key together with those that others ask for at the same time. If that fails, maybe for somebody
+    /// else's key, or if who did it was interrupted, everybody asks alone.
+    async fn make_key(&self, subject: AccountId) -> Result<SubjectKey, VaultError> {
+        let (sender, mut answer) = oneshot::channel();
+        self.0.subject_keys.asked.lock().push((subject, sender));
+        let key = tokio::select! {
+            biased;
+            key = &mut answer => key.ok(),
+            _turn = self.0.subject_keys.turn.lock() => {
+                self.make_asked().await;
+                answer.try_recv().ok()
+            }
+        };
+        match key {
+            Some(key) => Ok(key),
+            None => self.make_keys(&[subject]).await?.remove(&subject).ok_or(VaultError::Forgotten(subject)),
+        }
+    }
+
+    async fn make_asked(&self) {
+        let asked = mem::take(&mut *self.0.subject_keys.asked.lock());
+        let subjects: Vec<_> = asked.iter().map(|(subject, _)| *subject).collect();
+        let Ok(keys) = self.make_keys(&subjects).await else { return };
+        for (subject, sender) in asked {
+            if let Some(key) = keys.get(&subject) {
+                // Who asked may be gone.
+                let _ = sender.send(key.clone());
+            }
+        }
     }
 
     /// Loads the keys, and makes those that are not there. Of two processes that make the same key one wins, and both

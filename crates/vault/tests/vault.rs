@@ -115,6 +115,42 @@ async fn the_forgotten_cannot_be_read_again_nor_written_about() {
 }
 
 #[tokio::test]
+async fn what_many_seal_at_once_is_everybodys_own_and_one_failure_is_nobody_elses() {
+    let database = database().await;
+    let pool = database.pool().await;
+    let vault = open(pool.clone()).await;
+    let elsewhere = open(pool.clone()).await;
+    elsewhere.forget(account(7)).await.expect("forgotten");
+    elsewhere.seal(account(8), b"Eve").await.expect("sealed");
+    sqlx::query("update vault.subjects set wrapped_key = 'altered' where subject = $1")
+        .bind(account(8).0)
+        .execute(&pool)
+        .await
+        .expect("altered");
+
+    // Twice each, and some who leave before they are answered.
+    let text = |n: u128| (n % 50).to_string().into_bytes();
+    let sealing = (0..100).map(|n| {
+        let (vault, text) = (vault.clone(), text(n));
+        tokio::spawn(async move { vault.seal(account(n % 50), &text).await })
+    });
+    let sealing: Vec<_> = sealing.collect();
+    for gone in sealing.iter().skip(90) {
+        gone.abort();
+    }
+    for (n, sealed) in (0..90).zip(sealing) {
+        match (n % 50, sealed.await.expect("not interrupted")) {
+            (7, Err(VaultError::Forgotten(who))) => assert_eq!(who, account(7)),
+            (8, Err(VaultError::Unreadable(who))) => assert_eq!(who, account(8)),
+            (_, sealed) => {
+                let sealed = sealed.expect("sealed");
+                assert_eq!(elsewhere.open_sealed(&sealed).await.expect("opened"), Some(text(n)));
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn sealed_data_is_bound_to_its_person() {
     let database = database().await;
     let vault = open(database.pool().await).await;
