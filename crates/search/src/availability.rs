@@ -9,7 +9,6 @@
 //! them again changes nothing. [`Availability::save`] writes quantities with the caller's position; after a start the
 //! caller goes on from [`Availability::position`].
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +16,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::{DateTime, Utc};
+use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
@@ -196,9 +196,14 @@ impl Availability {
         slot
     }
 
-    /// Takes over a slot that the index remembers.
-    pub(crate) fn restore(&self, item_id: Uuid, slot: u32, skus: &[Uuid]) {
-        self.assign(&mut self.book.write(), item_id, slot, skus);
+    /// Takes over the slots that the index remembers, of about so many items.
+    pub(crate) fn restore(&self, count: usize, items: impl Iterator<Item = (Uuid, u32, Vec<Uuid>)>) {
+        let mut book = self.book.write();
+        book.slots.reserve(count);
+        book.members.reserve(count);
+        for (item_id, slot, skus) in items {
+            self.assign(&mut book, item_id, slot, &skus);
+        }
     }
 
     fn assign(&self, book: &mut Book, item_id: Uuid, slot: u32, skus: &[Uuid]) {
@@ -443,7 +448,7 @@ mod tests {
         assert!((stock.slot_popularity(clicked) - 0.05).abs() < 1e-3, "also one that came before the item");
         stock.save(1).unwrap();
         let again = empty(&directory);
-        again.restore(id(1), 3, &[id(10)]);
+        again.restore(1, [(id(1), 3, vec![id(10)])].into_iter());
         assert!((again.slot_popularity(3) - 2.05).abs() < 1e-3);
     }
 
@@ -457,7 +462,7 @@ mod tests {
 
         let again = empty(&directory);
         assert_eq!((again.position(), again.available(id(10))), (Some(42), Some(5)));
-        again.restore(id(1), 7, &[id(10)]);
+        again.restore(1, [(id(1), 7, vec![id(10)])].into_iter());
         assert!(again.in_stock(id(1)));
         assert_eq!(again.bind(id(2), &[]), 8, "new slots come after the restored ones");
 

@@ -3,8 +3,10 @@
 //! replaced by an empty one at no position, for the caller to fill again.
 
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use parking_lot::RwLock;
@@ -92,10 +94,16 @@ impl SearchIndex {
     /// Opens the index in `directory`, or makes one there.
     pub fn open(directory: &Path, config: Config) -> Result<Arc<Self>, SearchError> {
         let place = directory.join("index");
-        let availability = Arc::new(Availability::open(directory.join("availability")));
         let analyzer = Analyzer::new();
         fs::create_dir_all(&place)?;
-        let (opened, origin) = match Opened::existing(&place) {
+        // Both read a great deal.
+        let (availability, existing) = thread::scope(|scope| {
+            let availability = scope.spawn(|| Availability::open(directory.join("availability")));
+            let existing = Opened::existing(&place);
+            (availability.join().unwrap_or_else(|panic| resume_unwind(panic)), existing)
+        });
+        let availability = Arc::new(availability);
+        let (opened, origin) = match existing {
             Ok(Some(opened)) => (opened, Origin::Opened),
             Ok(None) => (Opened::create(&place)?, Origin::Created),
             Err(Unusable::Replace(reason)) => {
@@ -210,9 +218,15 @@ impl SearchIndex {
 
     /// Shows what was committed at `position`.
     pub(crate) fn show(&self, position: u64) -> Result<(), SearchError> {
+        self.reload()?;
+        *self.position.write() = Some(position);
+        Ok(())
+    }
+
+    /// Takes up segments that came of a commit or a merge.
+    pub(crate) fn reload(&self) -> Result<(), SearchError> {
         self.reader.reload()?;
         self.values.keep(&self.searcher());
-        *self.position.write() = Some(position);
         Ok(())
     }
 
@@ -221,13 +235,12 @@ impl SearchIndex {
         for segment in self.searcher().segment_readers() {
             let slots = segment.fast_fields().u64(column::SLOT)?;
             let ids = segment.fast_fields().u64(column::IDS)?;
-            for document in segment.doc_ids_alive() {
+            let items = segment.doc_ids_alive().filter_map(|document| {
                 let halves: Vec<u64> = ids.values_for_doc(document).collect();
                 let mut ids = halves.chunks_exact(2).map(|pair| Uuid::from_u64_pair(pair[0], pair[1]));
-                if let (Some(slot), Some(item_id)) = (slots.first(document), ids.next()) {
-                    self.availability.restore(item_id, slot as u32, &ids.collect::<Vec<_>>());
-                }
-            }
+                Some((ids.next()?, slots.first(document)? as u32, ids.collect()))
+            });
+            self.availability.restore(segment.num_docs() as usize, items);
         }
         Ok(())
     }

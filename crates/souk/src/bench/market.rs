@@ -38,6 +38,16 @@ pub(super) fn card_that_pays() -> Value {
     json!({ "paymentType": "card", "cardNo": "4242424242424242", "expiry": "12/39", "cvc": "123" })
 }
 
+pub(super) async fn sellers(client: &Client, run: &str, count: usize) -> anyhow::Result<Vec<Session>> {
+    let mut sessions = Vec::with_capacity(count);
+    for index in 0..count {
+        let email = format!("seller-{index}-{run}@bench.example");
+        client.register(&email, PASSWORD, "Bench seller", "seller").await?;
+        sessions.push(client.sign_in(&email, PASSWORD).await?);
+    }
+    Ok(sessions)
+}
+
 /// Items that take turns among so many sellers.
 pub(super) async fn items(
     client: &Client,
@@ -46,12 +56,7 @@ pub(super) async fn items(
     count: usize,
     stock: u32,
 ) -> anyhow::Result<Vec<Uuid>> {
-    let mut sessions = Vec::with_capacity(sellers);
-    for index in 0..sellers {
-        let email = format!("seller-{index}-{run}@bench.example");
-        client.register(&email, PASSWORD, "Bench seller", "seller").await?;
-        sessions.push(client.sign_in(&email, PASSWORD).await?);
-    }
+    let sessions = self::sellers(client, run, sellers).await?;
     let each = (0..count).map(|index| {
         let seller = sessions[index % sellers].clone();
         let item = json!({

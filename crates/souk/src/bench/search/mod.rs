@@ -2,6 +2,7 @@
 //! index made for it.
 
 mod catalogue;
+mod freshness;
 mod relevance;
 mod speed;
 
@@ -35,6 +36,9 @@ pub(crate) struct SearchArgs {
     /// Searches offered per second where latency is measured
     #[arg(long, env = "SOUK_BENCH_RATE", value_name = "N", default_value_t = 200.0)]
     rate: f64,
+    /// Items listed per second where it is measured how soon one is found
+    #[arg(long, env = "SOUK_BENCH_LIST_RATE", value_name = "N", default_value_t = 500.0)]
+    list_rate: f64,
     /// Clients of the closed loop
     #[arg(long, env = "SOUK_BENCH_CLIENTS", value_name = "N", default_value_t = 8)]
     clients: usize,

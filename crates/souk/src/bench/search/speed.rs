@@ -27,6 +27,7 @@ use super::{
     },
     SearchArgs,
     catalogue::Catalogue,
+    freshness::listed_to_found,
 };
 use crate::{
     data_dir::DataDir,
@@ -55,6 +56,8 @@ struct Report {
     one_word_misspelt: Load,
     /// Beginnings of the same words, one of four misspelt.
     suggestions: Load,
+    /// Items listed, `perSecond` of them; from when that was due until a search found one.
+    listed_to_found: Load,
     gathering: Gathering,
     alone: Alone,
     /// Without the mapped index, which the system may take back.
@@ -64,14 +67,14 @@ struct Report {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Load {
+pub(super) struct Load {
     /// Offered per second; none of a closed loop.
-    rate: Option<f64>,
-    clients: Option<usize>,
-    per_second: f64,
-    failed: u64,
+    pub(super) rate: Option<f64>,
+    pub(super) clients: Option<usize>,
+    pub(super) per_second: f64,
+    pub(super) failed: u64,
     /// Milliseconds; at a rate from when the search was due.
-    latency_ms: Latency,
+    pub(super) latency_ms: Latency,
 }
 
 /// What is popular, in this process.
@@ -94,7 +97,7 @@ struct Alone {
 }
 
 pub(super) async fn run(items: usize, args: &SearchArgs) -> anyhow::Result<()> {
-    let catalogue = Catalogue::open(args.products.as_deref())?;
+    let catalogue = Arc::new(Catalogue::open(args.products.as_deref())?);
     let terms = catalogue.terms(TERMS);
     ensure!(!terms.is_empty(), "no product has two words to search for");
     let folder = Target::folder()?;
@@ -102,7 +105,7 @@ pub(super) async fn run(items: usize, args: &SearchArgs) -> anyhow::Result<()> {
     data.create()?;
     let place = data.search();
     let built = tokio::task::spawn_blocking({
-        let terms = terms.clone();
+        let (terms, catalogue) = (terms.clone(), Arc::clone(&catalogue));
         move || build(&place, &catalogue, items as u64, &terms)
     });
     let Built { indexed_per_second, bare, in_process, gathering } = built.await??;
@@ -126,9 +129,12 @@ pub(super) async fn run(items: usize, args: &SearchArgs) -> anyhow::Result<()> {
     let (closed_loop, _) = closed(&http, &right, args.clients, None, args.duration).await?;
     let open_loop = open(&http, &right, args.rate, args.duration).await?;
     let misspelt = open(&http, &wrong, args.rate, args.duration).await?;
-    // The last: the server has gathered by now what is popular.
+    // Not before these: the server has gathered by now what is popular.
     let typed: Arc<[String]> = prefixes(&terms).map(|prefix| suggest_url(&target, &prefix)).collect();
     let suggestions = open(&http, &typed, args.rate, args.duration).await?;
+    let listed = (args.list_rate * args.duration.as_secs_f64()) as usize;
+    let new_items = (items..items + listed).map(|number| catalogue.item(number));
+    let listed_to_found = listed_to_found(&target, &http, args.list_rate, new_items).await?;
     let memory = target.pid.and_then(proc::Usage::of).map(|usage| usage.anonymous_bytes);
 
     let report = Report {
@@ -141,6 +147,7 @@ pub(super) async fn run(items: usize, args: &SearchArgs) -> anyhow::Result<()> {
         open_loop,
         one_word_misspelt: misspelt,
         suggestions,
+        listed_to_found,
         gathering,
         alone: Alone {
             bare_tantivy_ms: Latency::of(&bare),
@@ -189,6 +196,7 @@ fn build(
         progress.add(1);
     }
     writer.commit(0)?;
+    writer.finish()?;
     index.availability().save(0)?;
     let indexed_per_second = items as f64 / began.elapsed().as_secs_f64();
     progress.finish();
@@ -380,6 +388,7 @@ impl Report {
                 &self.one_word_misspelt,
             ),
             (format!("{}/s offered, suggestions", of_rate(&self.suggestions)), &self.suggestions),
+            (format!("{}/s listed, until found", of_rate(&self.listed_to_found)), &self.listed_to_found),
         ] {
             let Latency { p50, p99, max, .. } = load.latency_ms;
             println!(
