@@ -10,6 +10,7 @@
 //! The way of a query: `terms` (groups of alternatives) → `synonyms` and `expansion` (further ones) → `matching` and `filters` (which documents) → `collector` (one
 //! pass: facets, total) → `best` (by score) → `ranking` (the best ones again) → `search` (the page), `highlight`.
 
+mod all_of;
 mod analyzer;
 mod availability;
 mod best;

@@ -7,6 +7,7 @@ use tantivy::query::{
 };
 use tantivy::schema::{Field, IndexRecordOption};
 
+use crate::all_of::AllOf;
 use crate::schema::Fields;
 use crate::terms::{Alternative, Group};
 
@@ -27,7 +28,7 @@ pub(crate) fn query(
     match clauses.len() {
         0 => Box::new(AllQuery),
         1 => clauses.remove(0),
-        _ => Box::new(BooleanQuery::intersection(clauses)),
+        _ => Box::new(AllOf::new(clauses)),
     }
 }
 

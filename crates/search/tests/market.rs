@@ -420,10 +420,12 @@ fn what_is_found_first_does_not_depend_on_how_the_index_is_cut() {
         }
         cut.writer.commit(position).unwrap();
     }
-    for words in ["lamp", "shade 7", "lamp shade 12", "word5 lamp", "word96 word95 shade"] {
-        let query = Query { size: 50, ..term(words) };
+    for words in ["lamp", "lamp shade", "shade 7", "lamp shade 12", "word5 lamp", "word96 word95 shade"] {
+        let facets = vec!["price".to_owned(), "seller".to_owned()];
+        let query = Query { size: 50, facets, ..term(words) };
         let (expected, found) = (whole.find(&query), cut.find(&query));
         assert_eq!(found.total, expected.total, "{words}");
+        assert_eq!(found.facets, expected.facets, "{words}");
         assert_eq!(cut.numbers(&query), whole.numbers(&query), "{words}");
     }
 }

@@ -22,8 +22,8 @@ use crate::client::Client;
 
 const SELLERS: usize = 4;
 /// Of so many items one is looked for, so that looking is little of the work.
-const LOOKED_FOR: usize = 100;
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOKED_FOR: usize = 25;
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// From when a listing was due until a search finds it.

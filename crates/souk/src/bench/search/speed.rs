@@ -17,7 +17,7 @@ use serde::Serialize;
 use souk_commands::clock::fresh_id;
 use souk_event_log::{EventLog, Expected, NewEvent, SqliteLog, StreamName, sqlite::Options};
 use souk_search::{Config as IndexConfig, Query, SearchIndex};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{runtime::Handle, task::JoinSet, time::sleep};
 use uuid::Uuid;
 
 use super::{
@@ -345,14 +345,21 @@ async fn open(
     duration: Duration,
 ) -> anyhow::Result<Load> {
     ensure!(rate > 0.0, "--rate has to be more than 0");
-    let began = Instant::now();
-    let mut tasks = JoinSet::new();
-    for number in 0..(rate * duration.as_secs_f64()) as usize {
-        let due = began + Duration::from_secs_f64(number as f64 / rate);
-        tokio::time::sleep_until(due.into()).await;
-        let (http, urls) = (http.clone(), Arc::clone(urls));
-        tasks.spawn(async move { ask(&http, &urls[number % urls.len()]).await.then(|| due.elapsed()) });
-    }
+    let (began, runtime) = (Instant::now(), Handle::current());
+    let (http, urls) = (http.clone(), Arc::clone(urls));
+    // Tokio's timers are late by a millisecond or two, which is as long as a suggestion takes.
+    let sent = tokio::task::spawn_blocking(move || {
+        let mut tasks = JoinSet::new();
+        for number in 0..(rate * duration.as_secs_f64()) as usize {
+            let due = began + Duration::from_secs_f64(number as f64 / rate);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let (http, urls) = (http.clone(), Arc::clone(&urls));
+            let asking = async move { ask(&http, &urls[number % urls.len()]).await.then(|| due.elapsed()) };
+            tasks.spawn_on(asking, &runtime);
+        }
+        tasks
+    });
+    let mut tasks = sent.await?;
     let (mut took, mut failed) = (histogram(), 0);
     while let Some(done) = tasks.join_next().await {
         match done? {
