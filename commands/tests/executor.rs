@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Barrier},
+    thread,
+};
 
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
@@ -179,6 +183,23 @@ async fn many_commands_for_one_stream_share_an_append() {
     positions.dedup();
     assert!(positions.len() <= 20, "{} appends for 1,000 commands", positions.len());
     assert_eq!(on_hand(&aggregates).await, (1_000, 1_000));
+}
+
+#[test]
+fn two_that_make_the_file_of_snapshots_at_once_both_have_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..50 {
+        let path = folder.path().join(round.to_string());
+        let at_once = Barrier::new(2);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    at_once.wait();
+                    Snapshots::open(&path).unwrap();
+                });
+            }
+        });
+    }
 }
 
 #[tokio::test]

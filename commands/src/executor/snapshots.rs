@@ -3,16 +3,24 @@
 //! A snapshot is keyed by what its state's shape depends on, so that one written by another version is not read; and it
 //! is not trusted over the log: the event it ends with must be the one the log holds there.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt;
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use serde::de::DeserializeOwned;
 use souk_domain::{Decider, DomainEvent};
 use souk_event_log::{Direction, EventLog, StreamName};
 
 use super::loaded::Loaded;
+
+/// How long to wait for another process that opens the file.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub struct Snapshots(Arc<Mutex<Connection>>);
@@ -24,11 +32,18 @@ pub struct SnapshotError(#[from] rusqlite::Error);
 impl Snapshots {
     pub fn open(path: &Path) -> Result<Self, SnapshotError> {
         let connection = Connection::open(path)?;
+        let deadline = Instant::now() + PATIENCE;
         // Losing the latest snapshots costs a little time at the next start, nothing else.
-        connection.execute_batch(
+        while let Err(error) = connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
              CREATE TABLE IF NOT EXISTS snapshots (stream TEXT PRIMARY KEY, shape TEXT NOT NULL, state BLOB NOT NULL);",
-        )?;
+        ) {
+            // Two processes that make the file at once are in each other's way, and SQLite does not wait by itself.
+            if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || Instant::now() > deadline {
+                return Err(error.into());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
 

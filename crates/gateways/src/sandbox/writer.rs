@@ -2,9 +2,14 @@
 //! ones before it; nobody is answered before that transaction is committed. Each transaction takes the file's write lock
 //! first, so that a second process may use the same file.
 
-use std::{io, path::Path, thread, time::Duration};
+use std::{
+    io,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::ledger;
@@ -12,6 +17,8 @@ use crate::GatewayError;
 
 /// How many pieces of work one transaction may hold, so that the first does not wait long for the last.
 const MOST_AT_ONCE: usize = 512;
+/// How long to wait for another process that uses the file.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -34,8 +41,15 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         let connection = Connection::open(path)?;
-        connection.busy_timeout(Duration::from_secs(10))?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.busy_timeout(PATIENCE)?;
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = connection.pragma_update(None, "journal_mode", "WAL") {
+            // Two processes that make the file at once are in each other's way, and SQLite does not wait by itself.
+            if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || Instant::now() > deadline {
+                return Err(error.into());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
         // A commit survives the end of the process; the sandbox need not survive the loss of power.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         // Keys are random, so every call touches pages of its own: keep many in memory (in KiB), move them rarely (in pages).

@@ -1,5 +1,7 @@
 //! What the sandbox does beyond the contract: its test cards, its wallets, its file.
 
+use std::{sync::Barrier, thread};
+
 use souk_domain::payment::{FailureReason, PaymentMethod, PaymentType};
 use souk_gateways::{
     Booking, Carrier, Charge, GatewayError, PaymentDetails, PaymentGateway,
@@ -200,6 +202,23 @@ async fn the_statement_shows_what_was_charged() {
         })
         .unwrap();
     assert_eq!(row, (charge_id, "charged".to_owned(), 250, "2026-07-15T12:00:00Z".to_owned()));
+}
+
+#[test]
+fn two_that_make_the_bank_at_once_both_have_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..50 {
+        let path = folder.path().join(round.to_string());
+        let at_once = Barrier::new(2);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    at_once.wait();
+                    SandboxBank::open(&path, Script::default(), now).unwrap();
+                });
+            }
+        });
+    }
 }
 
 #[test]
