@@ -20,7 +20,9 @@ impl AllOf {
 
 impl Query for AllOf {
     fn weight(&self, scoring: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
-        let parts = self.0.clauses().iter().map(|(_, part)| part.weight(scoring));
+        // Scores are made by the whole.
+        let counted = if scoring.is_scoring_enabled() { &[] } else { self.0.clauses() };
+        let parts = counted.iter().map(|(_, part)| part.weight(scoring));
         Ok(Box::new(AllOfWeight {
             parts: parts.collect::<Result<_, TantivyError>>()?,
             whole: self.0.weight(scoring)?,

@@ -5,7 +5,7 @@
 //! A segment never changes, so what was read of it stays right until it is merged into another.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use tantivy::columnar::Column;
@@ -23,7 +23,8 @@ const NONE: u32 = u32::MAX;
 
 #[derive(Default)]
 pub(crate) struct Values {
-    segments: Mutex<HashMap<SegmentId, Arc<OnceLock<Rows>>>>,
+    /// Each locked while it is read: who comes second waits.
+    segments: Mutex<HashMap<SegmentId, Arc<Mutex<Option<Rows>>>>>,
     brands: Names,
     categories: Names,
     sellers: Names,
@@ -63,11 +64,13 @@ impl Row {
 impl Values {
     pub(crate) fn of(&self, segment: &SegmentReader) -> tantivy::Result<Rows> {
         let known = Arc::clone(self.segments.lock().entry(segment.segment_id()).or_default());
-        if let Some(rows) = known.get() {
+        let mut known = known.lock();
+        if let Some(rows) = &*known {
             return Ok(Arc::clone(rows));
         }
         let rows = self.read(segment)?;
-        Ok(Arc::clone(known.get_or_init(|| rows)))
+        *known = Some(Arc::clone(&rows));
+        Ok(rows)
     }
 
     fn read(&self, segment: &SegmentReader) -> tantivy::Result<Rows> {
@@ -136,16 +139,20 @@ impl Names {
         let mut parents = vec![NONE; numbers.len()];
         let last = |document: DocId| {
             let mut at = NONE;
-            // The values of a document are a path from its root.
+            // The values of a document are a path from its root, of which no part is in itself.
             for ordinal in column.term_ords(document) {
-                parents[ordinal as usize] = at;
-                at = numbers[ordinal as usize];
+                let number = numbers[ordinal as usize];
+                if at != NONE && at != number {
+                    parents[ordinal as usize] = at;
+                }
+                at = number;
             }
             at
         };
         let read = (0..segment.max_doc()).map(last).collect();
         let mut known = self.0.write();
-        for (number, parent) in numbers.into_iter().zip(parents) {
+        // A seller may write a path as one name: that takes it out of nothing for the others.
+        for (number, parent) in numbers.into_iter().zip(parents).filter(|(_, parent)| *parent != NONE) {
             known.names[number as usize].parent = parent;
         }
         Ok(read)

@@ -231,6 +231,23 @@ fn a_facet_ignores_its_own_filter_and_no_other() {
 }
 
 #[test]
+fn a_path_written_as_one_name_takes_nobody_elses_items_out_of_it() {
+    let odd = |number, category: &[&str]| ItemDocument {
+        category: category.iter().map(|name| (*name).to_owned()).collect(),
+        ..item(number, "Desk lamp")
+    };
+    let market = Market::new([
+        lamp(1, "Lumen", "Black"),
+        lamp(2, "Lumen", "Black"),
+        odd(3, &["Home > Lighting > Desk Lamps"]),
+        odd(4, &["", ""]),
+    ]);
+    let hits = market.find(&Query { facets: vec!["category".to_owned()], ..term("lamp") });
+    let home = hits.facets["category"].iter().find(|count| count.value == "Home").unwrap();
+    assert!(home.count >= 2, "{home:?}");
+}
+
+#[test]
 fn stock_changes_what_is_found_without_a_commit() {
     let market = Market::new([item(1, "Lamp"), item(2, "Lamp")]);
     let query =
@@ -586,6 +603,9 @@ fn suggestions_tell_names_apart_that_begin_alike_for_long() {
     assert_eq!(texts(&name("")), BTreeSet::from([name("linen"), name("glass")]));
     assert_eq!(texts(&name("gl")), BTreeSet::from([name("glass")]));
     assert_eq!(texts(&name("linen")), BTreeSet::from([name("linen")]));
+    // The key of this one is cut before a space.
+    let market = Market::new([item(1, "Professional wireless x keyboard")]);
+    assert_eq!(market.index.suggest("professional wire", 5)[0].text, "Professional wireless x keyboard");
 }
 
 #[test]

@@ -23,12 +23,14 @@ enum SubjectKey {
     Forgotten,
 }
 
+type Answer = oneshot::Sender<Result<SubjectKey, VaultError>>;
+
 /// The keys in memory. What is there is never overwritten but by `forget`: a key that was read just before must not
 /// come back after it.
 pub(crate) struct SubjectKeys {
     known: Cache<AccountId, SubjectKey>,
     /// Those asked for while others are loaded: the next query is for all of them.
-    asked: Mutex<Vec<(AccountId, oneshot::Sender<SubjectKey>)>>,
+    asked: Mutex<Vec<(AccountId, Answer)>>,
     /// Held by who loads keys for those who asked.
     turn: tokio::sync::Mutex<()>,
 }
@@ -134,10 +136,11 @@ impl Vault {
             .collect()
     }
 
-    /// Loads or makes the key together with those that others ask for at the same time. If that fails, maybe for somebody
-    /// else's key, or if who did it was interrupted, everybody asks alone.
+    /// Loads or makes the key together with those that others ask for at the same time. If that fails for somebody's key, or
+    /// if who did it was interrupted, everybody asks alone; a database that is away, is away for all. Has to be awaited to its
+    /// end or dropped: others wait for it.
     async fn make_key(&self, subject: AccountId) -> Result<SubjectKey, VaultError> {
-        let (sender, mut answer) = oneshot::channel();
+        let (sender, mut answer): (Answer, _) = oneshot::channel();
         self.0.subject_keys.asked.lock().push((subject, sender));
         let key = tokio::select! {
             biased;
@@ -148,7 +151,7 @@ impl Vault {
             }
         };
         match key {
-            Some(key) => Ok(key),
+            Some(key) => key,
             None => self.make_keys(&[subject]).await?.remove(&subject).ok_or(VaultError::Forgotten(subject)),
         }
     }
@@ -156,12 +159,21 @@ impl Vault {
     async fn make_asked(&self) {
         let asked = mem::take(&mut *self.0.subject_keys.asked.lock());
         let subjects: Vec<_> = asked.iter().map(|(subject, _)| *subject).collect();
-        let Ok(keys) = self.make_keys(&subjects).await else { return };
-        for (subject, sender) in asked {
-            if let Some(key) = keys.get(&subject) {
-                // Who asked may be gone.
-                let _ = sender.send(key.clone());
+        // Who asked may be gone.
+        match self.make_keys(&subjects).await {
+            Ok(keys) => {
+                for (subject, sender) in asked {
+                    if let Some(key) = keys.get(&subject) {
+                        let _ = sender.send(Ok(key.clone()));
+                    }
+                }
             }
+            Err(error) if error.is_unavailable() => {
+                for (_, sender) in asked {
+                    let _ = sender.send(Err(VaultError::Database(sqlx::Error::PoolTimedOut)));
+                }
+            }
+            Err(_) => {}
         }
     }
 

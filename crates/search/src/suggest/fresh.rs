@@ -9,16 +9,18 @@ use tantivy::postings::TermInfo;
 use tantivy::schema::IndexRecordOption;
 use tantivy::{DocAddress, DocSet, Searcher, TERMINATED, TantivyDocument};
 
-use super::{LONGEST_ENTRANCE, SuggestedFacet, Suggestion, SuggestionKind, entrances, path, shown};
+use super::{LONGEST_ENTRANCE, SuggestedFacet, Suggestion, SuggestionKind, cut, entrances, path, shown};
 use crate::index::source;
 use crate::query::SearchError;
 use crate::schema::{Fields, Key};
-use crate::text::{clip, squash};
+use crate::text::squash;
 
 /// Of a prefix's range in one segment no more terms than this are looked at.
 const SCAN: usize = 500;
-/// Names that are read of a key which is cut.
+/// Names that are read of a key which is cut …
 const EXAMPLES: usize = 5;
+/// … and when more is typed than a key holds, which leaves one.
+const EXAMPLES_OF_ONE: usize = 50;
 
 const KINDS: [(SuggestionKind, Key); 3] = [
     (SuggestionKind::Brand, Key::BrandSuggestion),
@@ -37,15 +39,20 @@ pub(super) fn beginning_with(
     let mut all = Vec::with_capacity(KINDS.len());
     for (kind, key) in KINDS {
         let mut completions: Vec<Completion> = completions(searcher, fields, key, prefix)?;
-        completions.retain(|completion| !known.contains(&completion.key[1..]));
+        completions.retain(|completion| completion.may_be_cut() || !known.contains(&completion.key[1..]));
         completions.sort_unstable_by(|a, b| {
             b.items.cmp(&a.items).then_with(|| a.key.len().cmp(&b.key.len())).then_with(|| a.key.cmp(&b.key))
         });
         let mut found: Vec<Suggestion> = Vec::new();
         // Several keys may lead to one name, and a key that is cut to several names; not all of them are worth reading.
-        let mut examples = 3 * size;
+        let is_long = prefix.len() >= LONGEST_ENTRANCE;
+        let mut examples = if is_long { EXAMPLES_OF_ONE } else { 3 * size };
         for completion in completions {
-            let of_key = if completion.may_be_cut() { EXAMPLES } else { 1 };
+            let of_key = match completion.may_be_cut() {
+                true if is_long => EXAMPLES_OF_ONE,
+                true => EXAMPLES,
+                false => 1,
+            };
             for example in completion.examples(searcher, fields, of_key.min(examples))? {
                 if found.len() >= size {
                     break;
@@ -77,9 +84,9 @@ struct Completion {
 }
 
 impl Completion {
-    /// A cut is where a character begins, so up to three bytes early.
+    /// A cut is where a character begins, so up to three bytes early, and before a space.
     fn may_be_cut(&self) -> bool {
-        self.key[1..].len() + 3 >= LONGEST_ENTRANCE
+        self.key[1..].len() + 4 >= LONGEST_ENTRANCE
     }
 
     /// Documents that have the key, as far as there still are some.
@@ -112,7 +119,7 @@ fn completions(
     kind: Key,
     prefix: &str,
 ) -> tantivy::Result<Vec<Completion>> {
-    let from = kind.text(clip(prefix, LONGEST_ENTRANCE)).into_bytes();
+    let from = kind.text(cut(prefix)).into_bytes();
     let mut to = from.clone();
     to.push(0xff); // above every byte of UTF-8
     let mut found: HashMap<String, Completion> = HashMap::new();
@@ -150,8 +157,7 @@ impl Names {
     /// The name that this key stands for and that begins like this, at one of its first words, as it is written.
     fn suggestion(self, kind: SuggestionKind, key: &str, prefix: &str) -> Option<Suggestion> {
         let leads = |name: &str| {
-            entrances(&shown(name))
-                .any(|entrance| clip(&entrance, LONGEST_ENTRANCE) == key && entrance.starts_with(prefix))
+            entrances(&shown(name)).any(|entrance| cut(&entrance) == key && entrance.starts_with(prefix))
         };
         let category =
             |names: &[String]| (!names.is_empty()).then(|| SuggestedFacet::new("category", &path(names)));

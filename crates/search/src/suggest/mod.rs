@@ -82,7 +82,7 @@ pub struct FoundQuery {
 pub(crate) fn keys(item: &ItemDocument) -> Vec<String> {
     let mut keys = Vec::new();
     let mut add = |kind: Key, name: &str| {
-        keys.extend(entrances(&shown(name)).map(|entrance| kind.text(clip(&entrance, LONGEST_ENTRANCE))));
+        keys.extend(entrances(&shown(name)).map(|entrance| kind.text(cut(&entrance))));
     };
     if let Some(brand) = &item.brand {
         add(Key::BrandSuggestion, brand);
@@ -102,6 +102,11 @@ fn shown(name: &str) -> String {
         return cut.rsplit_once(' ').map_or(cut, |(whole_words, _)| whole_words).to_owned();
     }
     cut.to_owned()
+}
+
+/// As much of an entrance as is a key. Keys do not end in a space.
+fn cut(entrance: &str) -> &str {
+    clip(entrance, LONGEST_ENTRANCE).trim_end()
 }
 
 /// What may be typed to get to a name: it, from its first words on.
