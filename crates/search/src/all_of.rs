@@ -53,7 +53,7 @@ impl Weight for AllOfWeight {
         for set in sets {
             all.iter_mut().zip(set).for_each(|(word, other)| *word &= other);
         }
-        each(&all, callback);
+        for_each_bit(&all, callback);
         Ok(())
     }
 
@@ -90,7 +90,7 @@ fn bits(mut part: Box<dyn Scorer>, documents: DocId) -> Vec<u64> {
     }
 }
 
-fn each(bits: &[u64], callback: &mut dyn FnMut(&[DocId])) {
+fn for_each_bit(bits: &[u64], callback: &mut dyn FnMut(&[DocId])) {
     let mut block = [0; COLLECT_BLOCK_BUFFER_LEN];
     for (begin, word) in (0..).step_by(64).zip(bits) {
         let (mut left, mut filled) = (*word, 0);

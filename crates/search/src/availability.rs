@@ -20,6 +20,8 @@ use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
+use crate::fnv::Fnv;
+
 /// First bytes of a snapshot; the digit is its format.
 const MAGIC: &[u8; 8] = b"soukavl2";
 
@@ -250,7 +252,7 @@ impl Availability {
             self.book.read().skus.iter().map(|(sku, stock)| (*sku, stock.available, stock.sold)).collect();
         let next = self.path.with_extension("next");
         let mut file = BufWriter::new(File::create(&next)?);
-        let mut sum = Checksum::default();
+        let mut sum = Fnv::default();
         let mut put = |bytes: &[u8]| {
             sum.update(bytes);
             file.write_all(bytes)
@@ -287,7 +289,7 @@ fn load(path: &Path) -> io::Result<Snapshot> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     let mut file = BufReader::new(file);
-    let mut sum = Checksum::default();
+    let mut sum = Fnv::default();
     let mut take = |into: &mut [u8]| {
         file.read_exact(into)?;
         sum.update(into);
@@ -323,23 +325,6 @@ fn load(path: &Path) -> io::Result<Snapshot> {
         return Err(damaged("its checksum does not match"));
     }
     Ok(Snapshot { quantities, latest, position })
-}
-
-/// FNV-1a: enough to tell a torn or damaged file.
-struct Checksum(u64);
-
-impl Default for Checksum {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Checksum {
-    fn update(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
 }
 
 const CHUNK: usize = 8192;

@@ -11,9 +11,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::collector::Rank;
+use crate::fnv::hash;
 use crate::query::{SearchError, Sort};
 use crate::terms::Group;
-use crate::text::hash;
 
 const LONGEST: usize = 16_384;
 /// Bytes of a tie-breaker that tell an item among those of one search.

@@ -28,6 +28,8 @@ const PRICE_STEPS: [i64; 16] = [
     0, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
     5_000_000, 10_000_000, 25_000_000, 50_000_000,
 ];
+// An item keeps a bit for each.
+const _: () = assert!(PRICE_STEPS.len() <= u16::BITS as usize);
 /// "This many stars and up".
 const RATING_STEPS: [i64; 4] = [400, 300, 200, 100];
 
@@ -97,13 +99,16 @@ impl Counts {
     pub(crate) fn ordered(self, values: &Values) -> Vec<FacetCount> {
         let of = |(value, count): (Arc<str>, u64)| FacetCount { value: value.to_string(), count };
         match self {
-            Self::Texts(counts) => first(counts).map(|(value, count)| FacetCount { value, count }).collect(),
-            Self::Numbers(text, counts) => first(values.names(text).told(&counts)).map(of).collect(),
+            Self::Texts(counts) => {
+                most_frequent(counts).map(|(value, count)| FacetCount { value, count }).collect()
+            }
+            Self::Numbers(text, counts) => most_frequent(values.names(text).told(&counts)).map(of).collect(),
         }
     }
 }
 
-fn first<T: Ord>(counts: impl IntoIterator<Item = (T, u64)>) -> impl Iterator<Item = (T, u64)> {
+/// At most as many as are shown, in order.
+fn most_frequent<T: Ord>(counts: impl IntoIterator<Item = (T, u64)>) -> impl Iterator<Item = (T, u64)> {
     let mut counts: Vec<(T, u64)> = counts.into_iter().collect();
     let order = |a: &(T, u64), b: &(T, u64)| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0));
     if counts.len() > FACET_VALUES {

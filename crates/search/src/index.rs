@@ -226,8 +226,7 @@ impl SearchIndex {
     /// Takes up segments that came of a commit or a merge.
     pub(crate) fn reload(&self) -> Result<(), SearchError> {
         self.reader.reload()?;
-        self.values.keep(&self.searcher());
-        Ok(())
+        Ok(self.values.follow(&self.searcher())?)
     }
 
     /// Tells the availability table which slots are taken, by whom.

@@ -21,6 +21,7 @@ pub mod evaluation;
 mod expansion;
 mod facets;
 mod filters;
+mod fnv;
 mod highlight;
 mod index;
 mod matching;

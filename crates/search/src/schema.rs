@@ -12,7 +12,8 @@ use tantivy::schema::{
 use tantivy::tokenizer::{RAW_TOKENIZER_NAME, TextAnalyzer, TokenizerManager};
 
 use crate::analyzer::WrittenTokenizer;
-use crate::text::{clip, hash, squash};
+use crate::fnv::hash;
+use crate::text::{clip, squash};
 
 /// Version of everything that decides what is in the index.
 pub(crate) const FORMAT: u32 = 3;

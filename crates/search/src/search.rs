@@ -63,6 +63,9 @@ pub(crate) struct Search<'a> {
     size: usize,
 }
 
+/// Each with the facet that ignores it.
+type Checks = Vec<(Filter, Option<usize>)>;
+
 #[derive(Default)]
 struct Page {
     candidates: Vec<Candidate>,
@@ -127,18 +130,10 @@ impl<'a> Search<'a> {
     }
 
     fn by_column(&self, order: Order) -> Result<Hits, SearchError> {
-        let limit = self.size + 1;
+        let plan = |required, after| Plan { required, order, limit: self.size + 1, after };
         let (required, outcome) = match &self.cursor {
-            Some(cursor) => (
-                cursor.required,
-                self.pass(&Plan {
-                    required: cursor.required,
-                    order,
-                    limit,
-                    after: Some(cursor.after.into()),
-                })?,
-            ),
-            None => self.relaxing(1, |required| self.pass(&Plan { required, order, limit, after: None }))?,
+            Some(cursor) => (cursor.required, self.pass(&plan(cursor.required, Some(cursor.after.into())))?),
+            None => self.relaxing(1, |required| self.pass(&plan(required, None)))?,
         };
         let Outcome { total, best, facets } = outcome;
         let (candidates, more) = cut(best, self.size);
@@ -278,18 +273,9 @@ impl<'a> Search<'a> {
     }
 
     fn pass(&self, plan: &Plan) -> Result<Outcome, SearchError> {
-        let mut clauses = Vec::new();
-        let mut checks = Vec::new();
-        for filter in &self.filters {
-            let facet = self.facets.iter().position(|facet| facet.dimension == filter.dimension);
-            match filter.as_query().filter(|_| facet.is_none()) {
-                Some(clause) => clauses.push(clause),
-                None => checks.push((filter.clone(), facet)),
-            }
-        }
-        let query = self.matching(plan.required, clauses);
+        let (query, filters) = self.matching(plan.required, &self.facets);
         let pass = Pass {
-            filters: checks,
+            filters,
             facets: self.facets.clone(),
             availability: self.index.availability.clone(),
             values: self.index.values.clone(),
@@ -307,27 +293,30 @@ impl<'a> Search<'a> {
         statistics: &Statistics,
         best: Best,
     ) -> Result<Vec<Candidate>, SearchError> {
-        let mut clauses = Vec::new();
-        let mut filters = Vec::new();
-        for filter in &self.filters {
-            match filter.as_query() {
-                Some(clause) => clauses.push(clause),
-                None => filters.push(filter.clone()),
-            }
-        }
-        let query = self.matching(required, clauses);
+        let (query, filters) = self.matching(required, &[]);
         let ranked = Ranked {
             searcher: &self.searcher,
             fields: &self.index.fields,
             statistics,
-            filters,
+            filters: filters.into_iter().map(|(filter, _)| filter).collect(),
             availability: &self.index.availability,
         };
         Ok(ranked.best(query.as_ref(), best)?)
     }
 
-    fn matching(&self, required: usize, clauses: Vec<Box<dyn IndexQuery>>) -> Box<dyn IndexQuery> {
-        matching::query(&self.index.fields, &self.groups, required, clauses.into_iter())
+    /// The query, and filters that are no part of it: each document has to be looked at, or a facet ignores its own.
+    fn matching(&self, required: usize, facets: &[Facet]) -> (Box<dyn IndexQuery>, Checks) {
+        let mut clauses = Vec::new();
+        let mut checks = Vec::new();
+        for filter in &self.filters {
+            let facet = facets.iter().position(|facet| facet.dimension == filter.dimension);
+            match filter.as_query().filter(|_| facet.is_none()) {
+                Some(clause) => clauses.push(clause),
+                None => checks.push((filter.clone(), facet)),
+            }
+        }
+        let query = matching::query(&self.index.fields, &self.groups, required, clauses.into_iter());
+        (query, checks)
     }
 
     fn hits(&self, page: Page) -> Result<Hits, SearchError> {

@@ -27,12 +27,6 @@ pub fn squash(text: &str) -> String {
     fold(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// FNV-1a: the same on every machine and in every version.
-pub(crate) fn hash(text: &str) -> u64 {
-    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
-}
-
 /// At most `limit` bytes of `text`, cut where a character begins.
 pub(crate) fn clip(text: &str, limit: usize) -> &str {
     if text.len() <= limit {

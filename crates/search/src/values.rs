@@ -99,11 +99,15 @@ impl Values {
         }
     }
 
-    /// Forgets segments that are no longer searched.
-    pub(crate) fn keep(&self, searcher: &Searcher) {
+    /// Reads new segments, so that no search has to, and forgets those that are no longer searched.
+    pub(crate) fn follow(&self, searcher: &Searcher) -> tantivy::Result<()> {
+        for segment in searcher.segment_readers() {
+            self.of(segment)?;
+        }
         let there =
             |id: &SegmentId| searcher.segment_readers().iter().any(|segment| segment.segment_id() == *id);
         self.segments.lock().retain(|id, _| there(id));
+        Ok(())
     }
 }
 

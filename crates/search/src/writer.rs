@@ -78,7 +78,7 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Ends, once segments that were being merged are.
+    /// Waits until segments that are being merged have been, and shows them.
     pub fn finish(self) -> Result<(), SearchError> {
         self.inner.wait_merging_threads()?;
         self.index.reload()

@@ -151,6 +151,21 @@ async fn what_many_seal_at_once_is_everybodys_own_and_one_failure_is_nobody_else
 }
 
 #[tokio::test]
+async fn without_the_database_everybody_who_waits_is_told_so() {
+    let database = database().await;
+    let pool = database.pool().await;
+    let vault = open(pool.clone()).await;
+    pool.close().await;
+    let sealing = (0..20).map(|n| {
+        let vault = vault.clone();
+        tokio::spawn(async move { vault.seal(account(n), b"Ada").await })
+    });
+    for sealed in sealing.collect::<Vec<_>>() {
+        assert!(matches!(sealed.await.expect("not interrupted"), Err(error) if error.is_unavailable()));
+    }
+}
+
+#[tokio::test]
 async fn sealed_data_is_bound_to_its_person() {
     let database = database().await;
     let vault = open(database.pool().await).await;

@@ -48,6 +48,9 @@ pub(super) fn beginning_with(
         let is_long = prefix.len() >= LONGEST_ENTRANCE;
         let mut examples = if is_long { EXAMPLES_OF_ONE } else { 3 * size };
         for completion in completions {
+            if found.len() >= size || examples == 0 {
+                break;
+            }
             let of_key = match completion.may_be_cut() {
                 true if is_long => EXAMPLES_OF_ONE,
                 true => EXAMPLES,
@@ -65,9 +68,6 @@ pub(super) fn beginning_with(
                 if !is_known && found.iter().all(|other| other.text != suggestion.text) {
                     found.push(suggestion);
                 }
-            }
-            if found.len() >= size || examples == 0 {
-                break;
             }
         }
         all.push((kind, found));

@@ -5,10 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use serde_json::{Value, json};
 use souk_search::ItemDocument;
-use tokio::{
-    task::JoinSet,
-    time::{sleep, sleep_until},
-};
+use tokio::time::sleep;
 
 use super::{
     super::{
@@ -16,7 +13,7 @@ use super::{
         report::{Latency, histogram, record},
         target::Target,
     },
-    speed::Load,
+    speed::{Load, at_rate},
 };
 use crate::client::Client;
 
@@ -31,27 +28,26 @@ pub(super) async fn listed_to_found(
     target: &Target,
     http: &reqwest::Client,
     rate: f64,
-    items: impl ExactSizeIterator<Item = ItemDocument>,
+    items: impl Iterator<Item = ItemDocument>,
 ) -> anyhow::Result<Load> {
     ensure!(rate > 0.0, "--list-rate has to be more than 0");
     let sessions = sellers(&Client::new(&target.url)?, &run_id(), SELLERS).await?;
     let items: Vec<Value> = items.enumerate().map(|(number, item)| listing(number, item)).collect();
-    let began = Instant::now();
-    let mut tasks = JoinSet::new();
-    for (number, item) in items.into_iter().enumerate() {
-        let due = began + Duration::from_secs_f64(number as f64 / rate);
-        sleep_until(due.into()).await;
-        let (http, seller) = (http.clone(), sessions[number % SELLERS].clone());
-        let url = format!("{}/v1/items?size=1&record=false&term={}", target.url, sku(number));
-        tasks.spawn(async move {
+    let (began, count) = (Instant::now(), items.len());
+    let (http, url) = (http.clone(), target.url.clone());
+    let list = move |number: usize, due: Instant| {
+        let (http, seller, item) = (http.clone(), sessions[number % SELLERS].clone(), items[number].clone());
+        let url = format!("{url}/v1/items?size=1&record=false&term={}", sku(number));
+        async move {
             seller.list_item(&item).await?;
-            if number % LOOKED_FOR == 0 {
+            if number.is_multiple_of(LOOKED_FOR) {
                 find(&http, &url, number).await?;
                 return anyhow::Ok(Some(due.elapsed()));
             }
             Ok(None)
-        });
-    }
+        }
+    };
+    let mut tasks = at_rate(rate, count, list).await?;
     let (mut took, mut listed, mut failed) = (histogram(), 0_u32, 0);
     while let Some(done) = tasks.join_next().await {
         match done? {

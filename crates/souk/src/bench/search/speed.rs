@@ -345,21 +345,13 @@ async fn open(
     duration: Duration,
 ) -> anyhow::Result<Load> {
     ensure!(rate > 0.0, "--rate has to be more than 0");
-    let (began, runtime) = (Instant::now(), Handle::current());
+    let began = Instant::now();
     let (http, urls) = (http.clone(), Arc::clone(urls));
-    // Tokio's timers are late by a millisecond or two, which is as long as a suggestion takes.
-    let sent = tokio::task::spawn_blocking(move || {
-        let mut tasks = JoinSet::new();
-        for number in 0..(rate * duration.as_secs_f64()) as usize {
-            let due = began + Duration::from_secs_f64(number as f64 / rate);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            let (http, urls) = (http.clone(), Arc::clone(&urls));
-            let asking = async move { ask(&http, &urls[number % urls.len()]).await.then(|| due.elapsed()) };
-            tasks.spawn_on(asking, &runtime);
-        }
-        tasks
-    });
-    let mut tasks = sent.await?;
+    let asking = move |number: usize, due: Instant| {
+        let (http, urls) = (http.clone(), Arc::clone(&urls));
+        async move { ask(&http, &urls[number % urls.len()]).await.then(|| due.elapsed()) }
+    };
+    let mut tasks = at_rate(rate, (rate * duration.as_secs_f64()) as usize, asking).await?;
     let (mut took, mut failed) = (histogram(), 0);
     while let Some(done) = tasks.join_next().await {
         match done? {
@@ -369,6 +361,29 @@ async fn open(
     }
     let per_second = took.len() as f64 / began.elapsed().as_secs_f64();
     Ok(Load { rate: Some(rate), clients: None, per_second, failed, latency_ms: Latency::of(&took) })
+}
+
+/// Begins so many at even distances, each told its number and when it is due.
+pub(super) async fn at_rate<F>(
+    rate: f64,
+    count: usize,
+    begin: impl Fn(usize, Instant) -> F + Send + 'static,
+) -> anyhow::Result<JoinSet<F::Output>>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let runtime = Handle::current();
+    // Tokio's timers are late by a millisecond or two, which is as long as a suggestion takes.
+    let all = tokio::task::spawn_blocking(move || {
+        let (first, mut tasks) = (Instant::now(), JoinSet::new());
+        for number in 0..count {
+            let due = first + Duration::from_secs_f64(number as f64 / rate);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            tasks.spawn_on(begin(number, due), &runtime);
+        }
+        tasks
+    });
+    Ok(all.await?)
 }
 
 impl Report {
