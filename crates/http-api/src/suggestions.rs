@@ -1,12 +1,15 @@
 //! Completions of what is being typed, and the gathering of the popular ones, now and then.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use axum::{Json, extract::State};
 use serde::Serialize;
 use souk_projections::searches;
 use souk_search::{FoundQuery, SearchIndex, SuggestedFacet, Suggestion, SuggestionKind};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 use utoipa::ToSchema;
 
 use crate::{
@@ -26,6 +29,9 @@ const REST: u32 = 50;
 const FIRST: Duration = Duration::from_secs(1);
 /// How long gathering waits for the views to know what is searched for.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// As `nice` counts.
+#[cfg(target_os = "linux")]
+const LOWEST_PRIORITY: i32 = 19;
 /// The queries that others are offered, the most popular ones.
 const QUERIES: u32 = 50_000;
 
@@ -120,7 +126,7 @@ async fn gather(api: &Api, index: &Arc<SearchIndex>) {
             }
         }
         let (gathering, of_others) = (Arc::clone(index), queries.clone());
-        let gathered = tokio::task::spawn_blocking(move || gathering.gather_suggestions(&of_others)).await;
+        let gathered = in_spare_time(move || gathering.gather_suggestions(&of_others)).await;
         match gathered {
             Ok(Ok(bytes)) => {
                 metrics::gauge!("souk_suggestions_bytes").set(bytes as f64);
@@ -131,6 +137,33 @@ async fn gather(api: &Api, index: &Arc<SearchIndex>) {
         }
         rest = rest.max(REST * began.elapsed());
     }
+}
+
+/// On a thread of its own that gets the processor while nobody else wants it: suggestions are asked for meanwhile, and each
+/// takes but a thousandth of the time.
+async fn in_spare_time<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SpareTimeError> {
+    let (done, result) = oneshot::channel();
+    let thread = thread::Builder::new().name("spare-time".into());
+    thread.spawn(move || {
+        // On Linux a thread has a priority of its own; elsewhere the whole program would get it.
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::process::setpriority_process(None, LOWEST_PRIORITY) {
+            tracing::debug!(%error, "suggestions are gathered at the usual priority");
+        }
+        // Nobody listens any more where the program is about to end.
+        let _ = done.send(work());
+    })?;
+    Ok(result.await?)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SpareTimeError {
+    #[error("a thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+    #[error("the thread ended before its work was done")]
+    Ended(#[from] oneshot::error::RecvError),
 }
 
 fn found_query(popular: searches::PopularQuery) -> FoundQuery {

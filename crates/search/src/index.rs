@@ -3,6 +3,7 @@
 //! replaced by an empty one at no position, for the caller to fill again.
 
 use std::fs;
+use std::mem;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -186,7 +187,9 @@ impl SearchIndex {
             suggest::gather(&Sources { searcher: &searcher, fields, availability, analyzer, queries })?;
         let bytes = popular.memory();
         tracing::debug!(names = popular.len(), bytes, took = ?began.elapsed(), "suggestions gathered");
-        *self.popular.write() = Arc::new(popular);
+        // What it replaces takes a while to be given back: not while others wait to read.
+        let replaced = mem::replace(&mut *self.popular.write(), Arc::new(popular));
+        drop(replaced);
         Ok(bytes)
     }
 
