@@ -42,7 +42,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { writer_heap: 50_000_000 }
+        Self { writer_heap: 100_000_000 }
     }
 }
 

@@ -40,6 +40,10 @@ use crate::{
 const COMMIT_AFTER: Duration = Duration::from_millis(150);
 /// Changed items after which a commit does not wait.
 const COMMIT_ITEMS: usize = 5_000;
+/// The same while the end of the log is not in sight, as after a start or in a rebuild: nobody waits for the newest then, and
+/// a few large commits leave less to merge than many small ones.
+const FAR_COMMIT_AFTER: Duration = Duration::from_secs(10);
+const FAR_COMMIT_ITEMS: usize = 50_000;
 /// How often positions and quantities are written down although no item changed.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 
@@ -79,14 +83,26 @@ struct Session<'a> {
     served: bool,
     /// Everything up to here has been given to the writer and the availability.
     seen: Option<Position>,
-    commit_at: Option<Instant>,
+    /// Whether the last batch went to the end of the log.
+    live: bool,
+    /// When the first change came that waits for a commit.
+    waiting_since: Option<Instant>,
     save_at: Option<Instant>,
 }
 
 impl<'a> Session<'a> {
     fn new(projector: &'a mut SearchProjector, course: &'a mut Course) -> Self {
         let served = projector.items_at.is_some();
-        Self { projector, course, rebuild: None, served, seen: None, commit_at: None, save_at: None }
+        Self {
+            projector,
+            course,
+            rebuild: None,
+            served,
+            seen: None,
+            live: false,
+            waiting_since: None,
+            save_at: None,
+        }
     }
 
     async fn run(mut self) -> Result<Ended, Failure> {
@@ -111,7 +127,7 @@ impl<'a> Session<'a> {
         let filter = Filter::categories([Item::CATEGORY, Inventory::CATEGORY, SEARCHES, Synonyms::CATEGORY]);
         let mut batches = Batches::begin(&*log, self.seen, filter).await?;
         loop {
-            let wake = self.commit_at.into_iter().chain(self.save_at).min();
+            let wake = self.commit_at().into_iter().chain(self.save_at).min();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
@@ -126,6 +142,7 @@ impl<'a> Session<'a> {
                     let batch = batch?;
                     self.apply(&mut writer, &batch.events).await?;
                     self.seen = self.seen.max(batch.position);
+                    self.live = batch.live;
                     if batch.live {
                         self.caught_up(&mut writer)?;
                     }
@@ -149,12 +166,13 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         if writer.pending() > 0 {
-            self.commit_at.get_or_insert(now + COMMIT_AFTER);
+            self.waiting_since.get_or_insert(now);
         }
         if self.seen > self.projector.index.position() {
             self.save_at.get_or_insert(now + SAVE_EVERY);
         }
-        if due(self.commit_at) || writer.pending() >= COMMIT_ITEMS {
+        let most = if self.live { COMMIT_ITEMS } else { FAR_COMMIT_ITEMS };
+        if due(self.commit_at()) || writer.pending() >= most {
             self.commit(writer)?;
         }
         if due(self.save_at) {
@@ -168,8 +186,13 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    fn commit_at(&self) -> Option<Instant> {
+        let after = if self.live { COMMIT_AFTER } else { FAR_COMMIT_AFTER };
+        self.waiting_since.map(|since| since + after)
+    }
+
     fn commit(&mut self, writer: &mut IndexWriter) -> Result<(), Failure> {
-        self.commit_at = None;
+        self.waiting_since = None;
         let reached = self.seen.max(self.projector.items_at);
         if let Some(position) = reached
             && (reached > self.projector.index.position() || writer.pending() > 0)

@@ -131,7 +131,7 @@ pub(crate) async fn run(config: Config, args: FlashSaleArgs) -> anyhow::Result<(
     while let Some(seen) = clients.join_next().await {
         tally.add(seen?)?;
     }
-    let caught_up = market::caught_up(&client, Instant::now()).await?;
+    let caught_up = market::caught_up(&client, Instant::now(), market::VIEWS).await?;
     ensure!(caught_up.is_some(), "the views did not catch up");
     let left = client.item(item).await?["availability"]["available"].as_u64();
     let conditions = Conditions::of_this_machine(

@@ -14,8 +14,10 @@ use crate::{
     progress::Progress,
 };
 
-/// Long enough for every order that was acknowledged to end.
+/// Long enough for every order that was acknowledged to end …
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// … and for the views to follow.
+pub(super) const VIEWS: Duration = Duration::from_mins(2);
 const PASSWORD: &str = "measured, not guessed";
 
 /// Of the projector that is furthest behind.
@@ -113,17 +115,29 @@ pub(super) fn lag(ready: &Value) -> Lag {
     .unwrap_or_default()
 }
 
-pub(super) async fn caught_up(client: &Client, since: Instant) -> anyhow::Result<Option<f64>> {
+/// How long after that the views held everything; `None` if they took longer than `patience`.
+pub(super) async fn caught_up(
+    client: &Client,
+    since: Instant,
+    patience: Duration,
+) -> anyhow::Result<Option<f64>> {
     let head = position(&client.ready().await?);
-    while since.elapsed() < PATIENCE * 4 {
+    let progress = Progress::new("views", head);
+    let mut after = None;
+    while after.is_none() && since.elapsed() < patience {
         let ready = client.ready().await?;
         let projectors = ready["projectors"].as_array().into_iter().flatten();
-        let mut positions =
-            projectors.map(|projector| projector["position"].as_u64().map_or(0, |position| position + 1));
-        if positions.all(|position| position >= head) {
-            return Ok(Some(since.elapsed().as_secs_f64()));
+        let slowest = projectors
+            .map(|projector| projector["position"].as_u64().map_or(0, |position| position + 1))
+            .min()
+            .unwrap_or(head);
+        progress.set(slowest.min(head));
+        if slowest >= head {
+            after = Some(since.elapsed().as_secs_f64());
+        } else {
+            sleep(Duration::from_millis(20)).await;
         }
-        sleep(Duration::from_millis(20)).await;
     }
-    Ok(None)
+    progress.finish();
+    Ok(after)
 }

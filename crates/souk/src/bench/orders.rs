@@ -185,7 +185,7 @@ async fn measure(target: &Target, args: &OrdersArgs, shop: &Shop) -> anyhow::Res
     progress.finish();
     running.await?;
     let mut lag = market::lag(&ready);
-    lag.caught_up_after_seconds = market::caught_up(client, window.to).await?;
+    lag.caught_up_after_seconds = market::caught_up(client, window.to, market::VIEWS).await?;
     let position_after = position(&client.ready().await?);
     Ok(report(target, args, &bench, (cpu_before, cpu_after), lag, (position_before, position_after)))
 }

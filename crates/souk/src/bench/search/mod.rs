@@ -4,6 +4,7 @@
 mod catalogue;
 mod freshness;
 mod relevance;
+mod shop;
 mod speed;
 
 use std::{path::PathBuf, time::Duration};

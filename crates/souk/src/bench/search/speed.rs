@@ -1,6 +1,6 @@
-//! How fast searches are answered over HTTP, with twenty hits and three facets, by a server of its own: in a closed loop, at
-//! a rate, and with a misspelt word; suggestions at that rate; beside the same question asked of bare Tantivy in this process. The index is made here
-//! and the server started on it: what fills it otherwise, the log, is measured by `souk bench replay`.
+//! How fast a log becomes an index, and how fast searches are answered over HTTP, with twenty hits and three facets, by a
+//! server of its own: in a closed loop, at a rate, and with a misspelt word; suggestions at that rate; beside the same
+//! question asked of bare Tantivy in this process.
 
 use std::{
     path::Path,
@@ -11,28 +11,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use souk_commands::clock::fresh_id;
-use souk_event_log::{EventLog, Expected, NewEvent, SqliteLog, StreamName, sqlite::Options};
-use souk_search::{Config as IndexConfig, Query, SearchIndex};
+use souk_search::{Query, SearchIndex};
 use tokio::{runtime::Handle, task::JoinSet, time::sleep};
-use uuid::Uuid;
 
 use super::{
     super::{
+        market::caught_up,
         report::{Conditions, Latency, histogram, record},
         target::Target,
     },
     SearchArgs,
     catalogue::Catalogue,
     freshness::listed_to_found,
+    shop,
 };
 use crate::{
+    client::Client,
     data_dir::DataDir,
     proc,
-    progress::{Progress, grouped},
+    progress::grouped,
 };
 
 const FACETS: [&str; 3] = ["brand", "category", "price"];
@@ -40,14 +40,15 @@ const SIZE: usize = 20;
 const TERMS: usize = 1_000;
 /// Searches in this process, one after another, for the comparison.
 const ALONE: usize = 500;
-const COMMIT_ITEMS: u64 = 50_000;
+/// A million items take minutes.
+const VIEWS_OF_ALL: Duration = Duration::from_hours(1);
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
     bench: &'static str,
     items: u64,
-    /// In this process, with one thread.
+    /// From the log, merges included, with nothing beside.
     indexed_per_second: f64,
     index_bytes: u64,
     start_to_first_answer_seconds: f64,
@@ -103,18 +104,20 @@ pub(super) async fn run(items: usize, args: &SearchArgs) -> anyhow::Result<()> {
     let folder = Target::folder()?;
     let data = DataDir::new(&folder.path().join("data"));
     data.create()?;
-    let place = data.search();
-    let built = tokio::task::spawn_blocking({
-        let (terms, catalogue) = (terms.clone(), Arc::clone(&catalogue));
-        move || build(&place, &catalogue, items as u64, &terms)
+    shop::list(&data, &catalogue, items).await?;
+    let (index, took) = shop::index(&data, items).await?;
+    let indexed_per_second = items as f64 / took.as_secs_f64();
+    let measured = tokio::task::spawn_blocking({
+        let terms = terms.clone();
+        move || measure_here(&index, &terms)
     });
-    let Built { indexed_per_second, bare, in_process, gathering } = built.await??;
-    begin_log(&data).await?;
+    let Here { bare, in_process, gathering } = measured.await??;
     let index_bytes = size_of(&data.search())?;
 
-    // The first start makes the database.
+    // The first start makes the database, and views that are not measured here.
     let target = Target::start_in(folder).await?;
-    first_answer(&target, &terms[0].0).await?;
+    let views = caught_up(&Client::new(&target.url)?, Instant::now(), VIEWS_OF_ALL).await?;
+    ensure!(views.is_some(), "the views did not follow within {VIEWS_OF_ALL:?}");
     let folder = target.stop_and_keep().await?;
     let began = Instant::now();
     let target = Target::start_in(folder).await?;
@@ -166,41 +169,14 @@ pub(super) async fn run(items: usize, args: &SearchArgs) -> anyhow::Result<()> {
     report.print(args.json)
 }
 
-struct Built {
-    indexed_per_second: f64,
+struct Here {
     bare: Histogram<u64>,
     in_process: Histogram<u64>,
     gathering: Gathering,
 }
 
-/// Makes the index, and searches it from here before a server does.
-fn build(
-    place: &Path,
-    catalogue: &Catalogue,
-    items: u64,
-    terms: &[(String, String)],
-) -> anyhow::Result<Built> {
-    let index = SearchIndex::open(place, IndexConfig { writer_heap: 200_000_000 })?;
-    let mut writer = index.writer()?;
-    let progress = Progress::new("items indexed", items);
-    let began = Instant::now();
-    for number in 0..items {
-        let item = catalogue.item(number as usize);
-        if number % 10 > 0 {
-            index.availability().set(item.skus[0], 5);
-        }
-        writer.upsert(item)?;
-        if (number + 1) % COMMIT_ITEMS == 0 {
-            writer.commit(0)?;
-        }
-        progress.add(1);
-    }
-    writer.commit(0)?;
-    writer.finish()?;
-    index.availability().save(0)?;
-    let indexed_per_second = items as f64 / began.elapsed().as_secs_f64();
-    progress.finish();
-
+/// Searches in this process, before a server does.
+fn measure_here(index: &SearchIndex, terms: &[(String, String)]) -> anyhow::Result<Here> {
     let (mut bare, mut in_process) = (histogram(), histogram());
     let queries = || terms.iter().cycle().take(ALONE).map(|(term, _)| term);
     // Once unmeasured, so that both find the index in memory.
@@ -229,20 +205,7 @@ fn build(
     let began = Instant::now();
     let bytes = index.gather_suggestions(&[])?;
     let gathering = Gathering { seconds: began.elapsed().as_secs_f64(), bytes };
-    Ok(Built { indexed_per_second, bare, in_process, gathering })
-}
-
-/// The index says it holds the log up to its first event: so there has to be one, of a kind that nobody reads.
-async fn begin_log(data: &DataDir) -> anyhow::Result<()> {
-    let log = SqliteLog::open(&data.log(), Options::default()).context("the log")?;
-    let event = NewEvent {
-        id: fresh_id(),
-        event_type: "Measured".into(),
-        data: b"{}".to_vec(),
-        metadata: br#"{"schemaVersion":1}"#.to_vec(),
-    };
-    log.append(&StreamName::new("bench", Uuid::nil()), Expected::NoStream, vec![event]).await?;
-    Ok(())
+    Ok(Here { bare, in_process, gathering })
 }
 
 fn size_of(folder: &Path) -> anyhow::Result<u64> {
