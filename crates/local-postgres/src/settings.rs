@@ -43,9 +43,11 @@ impl Options {
             // One node, no replicas, no archive: the log is the truth, a dump keeps the vault.
             ("wal_level", "minimal"),
             ("max_wal_senders", "0"),
-            ("max_wal_size", "512MB"),
+            // After each checkpoint every page that is touched is logged whole, and orders touch pages all over their
+            // tables: the fewer, the less their views cost. Recovery reads it in seconds.
+            ("max_wal_size", "2GB"),
             ("min_wal_size", "80MB"),
-            ("checkpoint_timeout", "10min"),
+            ("checkpoint_timeout", "15min"),
             // A commit of the vault's is on disk when it is answered; views turn this off, transaction by transaction.
             ("synchronous_commit", "on"),
             // Short queries: compiling them, or spreading them over workers, costs more than it gains.

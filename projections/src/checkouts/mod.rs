@@ -4,7 +4,7 @@
 //! The process manager's own record is not the domain's, so its events are read loosely: what is known is shown, and
 //! the rest is passed over.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::{
     event,
     query::{self, Page, QueryError, json},
-    runner::{ApplyError, Projector},
+    runner::{ApplyError, Pace, Projector},
 };
 
 const CATEGORY: &str = "checkout";
@@ -46,7 +46,11 @@ impl Projector for Checkouts {
         include_str!("migration.sql")
     }
 
-    /// Most checkouts begin and end within a moment, often within a batch: those leave nothing to write.
+    fn pace(&self) -> Pace {
+        Pace::every(Duration::from_millis(500))
+    }
+
+    /// Most checkouts begin and end within a moment, and so within a batch: those leave nothing to write.
     async fn apply(&self, tables: &mut PgConnection, events: &[Arc<Recorded>]) -> Result<(), ApplyError> {
         let mut changes: BTreeMap<OrderId, Change> = BTreeMap::new();
         for event in events {

@@ -21,11 +21,13 @@ use tokio::time::Instant;
 pub use self::query::{Because, Recommendation, RecommendationError, Recommender, Related};
 use crate::{
     event,
-    runner::{ApplyError, Batches, Beside, Course, Ended, Failure},
+    runner::{ApplyError, Batches, Beside, Course, Ended, Failure, Pace},
 };
 
 /// How often the position is written down although nothing was learnt.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
+/// What was bought a moment ago changes few recommendations.
+const PACE: Duration = Duration::from_millis(250);
 /// Orders that are remembered from when they were placed until they complete; others are read again.
 const UNDER_WAY: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
@@ -60,7 +62,7 @@ impl Beside for RecommendationsProjector {
         let mut learner = Learner { log: &*log, under_way: LruCache::new(UNDER_WAY) };
         // Events of other types say nothing here, whatever program wrote them.
         let filter = Filter::event_types(["OrderPlaced", "OrderCompleted", "AccountForgotten"]);
-        let mut batches = Batches::begin(&*log, seen, filter).await?;
+        let mut batches = Batches::begin(&*log, seen, filter, Pace::every(PACE)).await?;
         let mut saved = Instant::now();
         loop {
             let batch = tokio::select! {

@@ -8,22 +8,36 @@ use souk_event_log::{EventLog, Filter, Message, Position, ReadError, Recorded, S
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// Events in one transaction at most.
-const LARGEST: usize = 2_000;
+const LARGEST: usize = 4_000;
 /// While catching up, how long a batch waits to be full.
 const FILL: Duration = Duration::from_millis(20);
-/// Once live, how long at least from one batch to the next.
-const PACE: Duration = Duration::from_millis(8);
-/// And so many times as long as it took to apply the last one, up to [`SLOWEST`]: the busier the machine, the larger the
-/// batches, and the less each event costs.
-const REST: u32 = 4;
-const SLOWEST: Duration = Duration::from_millis(100);
+
+/// How long a batch gathers once live, from the one before: the larger the batches, the less each event costs.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    pub(crate) least: Duration,
+    pub(crate) most: Duration,
+    /// Between these, so many times as long as it took to apply the last batch: the busier the machine, the larger they are.
+    pub(crate) rest: u32,
+}
+
+impl Pace {
+    /// What somebody may be waiting for.
+    pub(crate) const USUAL: Self =
+        Self { least: Duration::from_millis(8), most: Duration::from_millis(100), rest: 4 };
+    /// What nobody is waiting for.
+    pub(crate) const fn every(pace: Duration) -> Self {
+        Self { least: pace, most: pace, rest: 0 }
+    }
+}
 
 pub(crate) struct Batches {
     subscription: Subscription,
+    pace: Pace,
     /// The log's end when the subscription began.
     head: Option<Position>,
     live: bool,
-    /// When the last batch was handed out.
+    /// When the last batch was handed out, if there was no more.
     last: Option<Instant>,
     /// When the next one may be.
     due: Option<Instant>,
@@ -45,16 +59,19 @@ impl Batches {
         log: &dyn EventLog,
         after: Option<Position>,
         filter: Filter,
+        pace: Pace,
     ) -> Result<Self, ReadError> {
         let head = log.head().await?;
         let subscription = log.subscribe(after, filter);
-        Ok(Self { subscription, head, live: false, last: None, due: None, gathered: Batch::default() })
+        let gathered = Batch::default();
+        Ok(Self { subscription, pace, head, live: false, last: None, due: None, gathered })
     }
 
     /// Waits for something to happen. May be cancelled: what was gathered comes with the next call.
     pub(crate) async fn next(&mut self) -> Result<Batch, ReadError> {
         if let Some(last) = self.last.take() {
-            self.due = Some(last + (last.elapsed() * REST).clamp(PACE, SLOWEST));
+            let Pace { least, most, rest } = self.pace;
+            self.due = Some(last + (last.elapsed() * rest).clamp(least, most));
         }
         if !self.gathered.begun {
             let first = self.subscription.next().await;
@@ -79,9 +96,11 @@ impl Batches {
             };
             self.take(message)?;
         }
-        self.last = Some(Instant::now());
         let mut batch = std::mem::take(&mut self.gathered);
-        batch.live = self.live && batch.events.len() < LARGEST;
+        let whole = batch.events.len() < LARGEST;
+        batch.live = self.live && whole;
+        self.due = None;
+        self.last = whole.then(Instant::now);
         Ok(batch)
     }
 

@@ -106,7 +106,7 @@ impl Follower<'_> {
     }
 
     async fn subscribe(&self, after: Option<Position>) -> Result<Batches, ReadError> {
-        Batches::begin(self.log, after, self.projector.filter()).await
+        Batches::begin(self.log, after, self.projector.filter(), self.projector.pace()).await
     }
 
     async fn apply(&mut self, batch: &Batch) -> Result<Applied, Failure> {

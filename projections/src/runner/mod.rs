@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use batch::Batches;
+pub use batch::Pace;
 pub(crate) use beside::{Beside, Course, Ended, Failure};
 pub(crate) use projector::EventError;
 pub use projector::{ApplyError, Projector};

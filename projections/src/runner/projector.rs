@@ -1,10 +1,12 @@
 //! What a read model in PostgreSQL has to say for itself.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use souk_event_log::{Filter, Position, Recorded};
 use sqlx::PgConnection;
+
+use super::Pace;
 
 /// A read model's writing side. It keeps nothing in memory between batches: what it knows is in its tables.
 #[async_trait]
@@ -22,6 +24,11 @@ pub trait Projector: Send + Sync + 'static {
     /// Makes the tables, named plainly: each generation has a schema of its own. Queries find every table as a view of
     /// the same name in schema `views`, so no two read models may share a table's name.
     fn migration(&self) -> &'static str;
+
+    /// How soon what happened is to be seen.
+    fn pace(&self) -> Pace {
+        Pace { most: Duration::from_millis(300), rest: 8, ..Pace::USUAL }
+    }
 
     /// Writes what the events say. Called within the transaction that also moves the checkpoint, so each event is
     /// applied exactly once.

@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 use crate::{
     event,
-    runner::{ApplyError, Batches, Beside, Course, Ended, Failure},
+    runner::{ApplyError, Batches, Beside, Course, Ended, Failure, Pace},
     stock,
 };
 
@@ -125,7 +125,7 @@ impl<'a> Session<'a> {
         self.tell();
         self.read_synonyms().await?;
         let filter = Filter::categories([Item::CATEGORY, Inventory::CATEGORY, SEARCHES, Synonyms::CATEGORY]);
-        let mut batches = Batches::begin(&*log, self.seen, filter).await?;
+        let mut batches = Batches::begin(&*log, self.seen, filter, Pace::USUAL).await?;
         loop {
             let wake = self.commit_at().into_iter().chain(self.save_at).min();
             tokio::select! {

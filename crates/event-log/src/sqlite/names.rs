@@ -57,6 +57,20 @@ impl Streams {
         Ok(head)
     }
 
+    /// As [`Self::add`], of a stream that is not there yet; `None` of one that is.
+    pub(super) fn add_new(
+        &self,
+        connection: &Connection,
+        name: &StreamName,
+    ) -> rusqlite::Result<Option<StreamHead>> {
+        const SQL: &str = "INSERT INTO stream_rows (name) VALUES (?1) ON CONFLICT DO NOTHING";
+        if self.young.contains_key(name) || self.old.contains_key(name) {
+            return Ok(None);
+        }
+        let added = connection.prepare_cached(SQL)?.execute([name.as_str()])? > 0;
+        Ok(added.then(|| StreamHead { id: connection.last_insert_rowid(), events: 0 }))
+    }
+
     /// Gives a new stream its number. The caller sets its head once it has events.
     pub(super) fn add(connection: &Connection, name: &StreamName) -> rusqlite::Result<i64> {
         connection.prepare_cached("INSERT INTO stream_rows (name) VALUES (?1)")?.insert([name.as_str()])

@@ -110,8 +110,9 @@ pub(super) const INSERT: &str =
 /// takes some milliseconds longer. As events are only added, collecting more would save next to no copying.
 const CHECKPOINT_PAGES: i64 = 1_000;
 
-/// Kilobytes of page cache for the writer: the upper levels of the two indexes of a file with millions of streams.
-const WRITER_CACHE_KIB: i64 = 32 * 1024;
+/// Kilobytes of page cache for the writer: the upper levels of the two indexes of a file with millions of streams, and what
+/// a transaction changes. More would cost more: a commit after which tree pages were exchanged looks through all of it.
+const WRITER_CACHE_KIB: i64 = 4 * 1024;
 
 /// The last event, as far as the next one depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -367,14 +367,23 @@ impl Session {
     ) -> Result<Outcome, Failure> {
         let Self { connection, streams, kinds, head, buffer, .. } = self;
         let stream = &command.stream;
-        let known = streams.find(connection, stream)?;
-        match check(connection, known, command.expected, &command.events)? {
-            Check::Goes => {}
-            Check::Done(outcome) => return Ok(outcome),
-        }
-        let mut at = match known {
-            Some(known) => known,
-            None => StreamHead { id: Streams::add(connection, stream)?, events: 0 },
+        // Most streams that are expected to be new are, and adding them says so: looking for them first costs as much again.
+        let new = match command.expected {
+            Expected::NoStream if !command.events.is_empty() => streams.add_new(connection, stream)?,
+            _ => None,
+        };
+        let mut at = if let Some(new) = new {
+            new
+        } else {
+            let known = streams.find(connection, stream)?;
+            match check(connection, known, command.expected, &command.events)? {
+                Check::Goes => {}
+                Check::Done(outcome) => return Ok(outcome),
+            }
+            match known {
+                Some(known) => known,
+                None => StreamHead { id: Streams::add(connection, stream)?, events: 0 },
+            }
         };
         let mut insert = connection.prepare_cached(schema::INSERT)?;
         let time = DateTime::from_timestamp_micros(recorded_at).unwrap_or_default();
