@@ -349,6 +349,8 @@ async fn a_chargeback_waits_for_the_sale_and_of_a_cancelled_order_it_is_not_the_
     wait(&shop, "PaymentCompleted", 2).await;
     dispute(&shop, completed, "b", PRICE).await;
     assert_eq!(shop.end_of(completed).await.0, OrderStatus::Completed);
+    wait(&shop, "CheckoutParked", 1).await;
+    close(&shop, cancelled, "a", true).await;
     assert_eq!(shop.end_of(cancelled).await.0, OrderStatus::Cancelled);
     // The sale, and then the chargeback.
     wait(&shop, "EntryPosted", 2).await;
@@ -384,6 +386,39 @@ async fn a_chargeback_is_shared_by_what_each_seller_still_has_of_the_sale() {
     wait(&shop, "EntryPosted", 11).await;
     assert_eq!((held(SELLER).await, held(OTHER).await), (0, 0));
     assert_eq!(balance_of(&shop, OTHER, LedgerAccount::SellerPayable).await, 2 * (PRICE - COMMISSION));
+}
+
+#[tokio::test]
+async fn what_the_bank_takes_of_what_was_given_back_is_the_markets_loss() {
+    let balances = async |shop: &Shop| {
+        use LedgerAccount::{Chargebacks, Clearing, Commission, Losses, SellerPayable};
+        let accounts = [Clearing, SellerPayable, Commission, Chargebacks, Losses];
+        join_all(accounts.map(|account| balance(shop, account))).await
+    };
+    let mut shop = Shop::scripted(r#"{"book": {"refuse": true}}"#).await;
+    let mug = shop.list("MUG", 10).await;
+    let cancelled = shop.order(buyer(1), &[(mug, 1)], PaymentDetails::Wallet).await;
+    assert_eq!(shop.end_of(cancelled).await.0, OrderStatus::Cancelled);
+    dispute(&shop, cancelled, "won", PRICE).await;
+    close(&shop, cancelled, "won", true).await;
+    dispute(&shop, cancelled, "lost", PRICE).await;
+    close(&shop, cancelled, "lost", false).await;
+    wait(&shop, "EntryPosted", 1).await;
+    assert_eq!(balances(&shop).await, [PRICE, 0, 0, 0, -PRICE]);
+    start_anew(&mut shop).await;
+    bought_again(&shop).await;
+    assert_eq!(shop.count("EntryPosted"), 1);
+
+    // Of an order that was completed the seller bears what he still had.
+    let shop = Shop::open().await;
+    let order = bought(&shop, 2).await;
+    let id = ask(&shop.market, order, 1).await.unwrap().requested.return_id;
+    returns::accept(&shop.market, &context(), id, None, None).await.unwrap();
+    wait(&shop, "EntryPosted", 2).await;
+    dispute(&shop, order, "lost", 2 * PRICE).await;
+    close(&shop, order, "lost", false).await;
+    wait(&shop, "EntryPosted", 4).await;
+    assert_eq!(balances(&shop).await, [PRICE, 0, 0, 0, -PRICE]);
 }
 
 /// As the process does before it asks the gateway.

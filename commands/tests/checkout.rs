@@ -11,14 +11,14 @@ use std::{collections::HashSet, time::Duration};
 use futures::{StreamExt, future::join_all};
 use souk_commands::{
     ExecuteError,
-    checkout::{CheckoutCommand, take_notice},
+    checkout::{ByHand, CheckoutCommand, CheckoutError, take_notice},
     flows,
 };
 use souk_domain::{
-    AccountId, CartId,
+    AccountId, CartId, DomainEvent,
     cart::{CartCheckedOut, CartState},
     order::{CancelReason, OrderError, OrderEvent, OrderStatus},
-    payment::{FailureReason, PaymentState},
+    payment::{FailureReason, PaymentEvent, PaymentState},
 };
 use souk_event_log::{Direction, EventLog, Filter, Message};
 use souk_gateways::{Charge, Notice, PaymentDetails, Standing, sandbox::OPENING_BALANCE};
@@ -445,8 +445,75 @@ async fn a_refund_that_the_gateway_tells_of_is_recorded_once() {
     while !matches!(messages.next().await.unwrap().unwrap(), Message::Event(_)) {}
     let key = Uuid::new_v5(&order.0, b"payment/refund");
     for _ in 0..2 {
-        take_notice(&shop.market, Notice::Refund { order, key, refund_id: "re_1".into() }).await.unwrap();
+        let told = Notice::Refund { order, key, amount: usd(PRICE), refund_id: "re_1".into() };
+        take_notice(&shop.market, told).await.unwrap();
     }
     assert_eq!(shop.end_of(order).await, cancelled(CancelReason::ShippingUnavailable));
     assert_eq!(shop.count("PaymentRefunded"), 1);
+}
+
+#[tokio::test]
+async fn what_the_bank_took_back_of_an_order_that_is_given_up_is_not_refunded_as_well() {
+    for (taken, decided_first) in [(PRICE - 100, true), (PRICE, true), (PRICE - 100, false)] {
+        let shop = Shop::scripted(r#"{"book": {"delayMs": 300, "refuse": true}}"#).await;
+        let mug = shop.list("MUG", 5).await;
+        let order = shop.order(buyer(1), &[(mug, 1)], PaymentDetails::Wallet).await;
+        shop.wait_for(order, |event| matches!(event, OrderEvent::OrderPaid(_)).then_some(())).await;
+        let tell = async |standing: Standing| {
+            let charge = Charge::Charged { charge_id: "ch_1".to_owned() };
+            let (dispute_id, reason) = ("dp_1".to_owned(), "fraudulent".to_owned());
+            let told = Notice::Dispute { order, charge, dispute_id, amount: usd(taken), reason, standing };
+            take_notice(&shop.market, told).await.unwrap();
+        };
+        if decided_first {
+            tell(Standing::Lost).await;
+        } else {
+            tell(Standing::Open).await;
+            // How much goes back nobody knows before the bank has decided; then it goes on by itself.
+            let mut messages = shop.log.subscribe(None, Filter::event_types(["CheckoutParked"]));
+            while !matches!(messages.next().await.unwrap().unwrap(), Message::Event(_)) {}
+            let done = ByHand::Done;
+            let settled =
+                flows::orders::settle(&shop.market, &context(), order, done, "by transfer".into()).await;
+            assert!(matches!(settled, Err(ExecuteError::Refused(CheckoutError::Disputed))));
+            assert_eq!(shop.count("PaymentRefunded"), 0);
+            tell(Standing::Lost).await;
+        }
+        assert_eq!(shop.end_of(order).await, cancelled(CancelReason::ShippingUnavailable));
+        let payment = shop.market.aggregates.payments.read(order, PaymentState::clone).await.unwrap().value;
+        assert!(
+            matches!(payment, PaymentState::Refunded { amount, .. } if amount == usd(PRICE - taken)),
+            "{payment:?}"
+        );
+        assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE - taken);
+    }
+}
+
+#[tokio::test]
+async fn what_was_refunded_before_the_bank_took_it_back_is_not_asked_for_again_in_another_amount() {
+    // The gateway has given it back, and its answer is lost.
+    let shop = Shop::scripted(r#"{"book": {"refuse": true}, "refund": {"unknownFirst": 3}}"#).await;
+    let mug = shop.list("MUG", 5).await;
+    let order = shop.order(buyer(1), &[(mug, 1)], PaymentDetails::Wallet).await;
+    let mut messages = shop.log.subscribe(None, Filter::event_types(["RefundRequested"]));
+    while !matches!(messages.next().await.unwrap().unwrap(), Message::Event(_)) {}
+    while shop.bank.balance(buyer(1)).await.unwrap() != OPENING_BALANCE {
+        tokio::task::yield_now().await;
+    }
+    let charge = Charge::Charged { charge_id: "ch_1".to_owned() };
+    let (dispute_id, reason) = ("dp_1".to_owned(), "fraudulent".to_owned());
+    let (amount, standing) = (usd(PRICE - 100), Standing::Lost);
+    let told = Notice::Dispute { order, charge, dispute_id, amount, reason, standing };
+    take_notice(&shop.market, told).await.unwrap();
+    assert_eq!(shop.end_of(order).await, cancelled(CancelReason::ShippingUnavailable));
+    assert_eq!(shop.bank.balance(buyer(1)).await.unwrap(), OPENING_BALANCE);
+    let lost = |event: &PaymentEvent| event.loss();
+    let events = shop.log.events();
+    let of_payment = events.iter().filter(|event| event.stream.category() == "payment");
+    let losses: Vec<_> = of_payment
+        .filter_map(|event| {
+            lost(&PaymentEvent::from_json(&event.event_type, event.schema_version(), &event.data).unwrap())
+        })
+        .collect();
+    assert_eq!(losses, [amount]);
 }

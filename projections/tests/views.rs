@@ -209,7 +209,7 @@ async fn a_cancelled_order_says_why_and_what_became_of_the_money() {
     let id = order_id(1);
     world.buy(id, account(100), &[&offer], Ending::Paying).await;
     world.order(id, CancellationRequested {}).await;
-    let refunded = PaymentRefunded { amount: cents(1599), refund_id: "re_1".into() };
+    let refunded = PaymentRefunded { amount: cents(1599), refund_id: "re_1".into(), loss: None };
     world
         .append(StreamName::new("payment", id), vec![PaymentEvent::from(RefundRequested {}), refunded.into()])
         .await;

@@ -1,5 +1,6 @@
 //! Writes the sellers' ledgers from the log: a sale with its commission when an order is completed, and what refunds and
 //! chargebacks take back of it. A chargeback waits for the sale; of an order that was cancelled it is none of the sellers'.
+//! What a bank takes although it was given back is the market's loss, and stands in the ledgers of those who sold.
 //!
 //! Every entry has the name of what it stands for, and the ledger takes a name once. What is not booked yet is known from
 //! the log: an entry is an answer to the event that asked for it.
@@ -16,7 +17,7 @@ use souk_domain::{
         LedgerEvent, Posting, moved,
     },
     order::{Order, OrderLine, OrderPlaced, OrderStatus},
-    payment::{PaymentEvent, PaymentType},
+    payment::{PaymentEvent, PaymentState, PaymentType},
     returns::ReturnEvent,
 };
 use souk_event_log::{Direction, Filter, ReadError, Recorded};
@@ -39,7 +40,17 @@ const ACTOR: &str = "process:bookkeeper";
 pub(super) enum Task {
     Sale(OrderId),
     Refund(ReturnId, Money),
-    Chargeback { order: OrderId, dispute: String, amount: Money, kind: EntryKind },
+    Chargeback {
+        order: OrderId,
+        dispute: String,
+        amount: Money,
+        kind: EntryKind,
+        /// What of it no seller bears.
+        #[serde(default)]
+        loss: Option<Money>,
+    },
+    /// Refunded as a whole while the bank took it back.
+    Loss(OrderId, Money),
 }
 
 impl Task {
@@ -50,6 +61,7 @@ impl Task {
             Self::Refund(id, _) => key(id.returns.order_id, &format!("refund/{id}")),
             Self::Chargeback { order, dispute, kind: EntryKind::Chargeback, .. } => opened(*order, dispute),
             Self::Chargeback { order, dispute, .. } => key(*order, &format!("chargeback/{dispute}/closed")),
+            Self::Loss(order, _) => key(*order, "loss"),
         }
     }
 }
@@ -106,6 +118,7 @@ impl Duty for Bookkeeper {
         Filter::event_types([
             "OrderCompleted",
             "ReturnCompleted",
+            "PaymentRefunded",
             "ChargebackOpened",
             "ChargebackClosed",
             "EntryPosted",
@@ -134,7 +147,7 @@ impl Duty for Bookkeeper {
                 else {
                     return Ok(None);
                 };
-                chargeback(order, event)
+                taken_by_the_bank(order, event)
             }
         };
         Ok(task.map(|task| News::Asks(task.key(), task)))
@@ -158,16 +171,18 @@ impl Duty for Bookkeeper {
     }
 }
 
-fn chargeback(order: OrderId, event: PaymentEvent) -> Option<Task> {
+fn taken_by_the_bank(order: OrderId, event: PaymentEvent) -> Option<Task> {
+    let loss = event.loss();
     let (dispute, amount, kind) = match event {
         PaymentEvent::ChargebackOpened(event) => (event.dispute_id, event.amount, EntryKind::Chargeback),
         PaymentEvent::ChargebackClosed(event) if event.won => {
             (event.dispute_id, event.amount, EntryKind::ChargebackWon)
         }
         PaymentEvent::ChargebackClosed(event) => (event.dispute_id, event.amount, EntryKind::ChargebackLost),
+        PaymentEvent::PaymentRefunded(_) => return loss.map(|loss| Task::Loss(order, loss)),
         _ => return None,
     };
-    Some(Task::Chargeback { order, dispute, amount, kind })
+    Some(Task::Chargeback { order, dispute, amount, kind, loss })
 }
 
 /// A sale as it was booked, and what was taken back of it since.
@@ -235,11 +250,24 @@ impl Bookkeeper {
                 let entry = taken_back(&self.sold(seller, id.returns.order_id).await?, *amount);
                 (order, vec![(seller, EntryKind::Refund, vec![], entry)])
             }
-            Task::Chargeback { order: id, dispute, amount, kind } => {
+            Task::Chargeback { order: id, dispute, amount, kind, loss } => {
                 // How it stands by now, wherever it was completed.
                 let order = self.market.aggregates.orders.read(*id, Option::clone).await?.value;
                 let order = order.ok_or(BookError::NoOrder(*id))?;
-                let entries = self.disputed(*id, &order, opened(*id, dispute), *amount, *kind).await?;
+                let given_up = |state: &PaymentState| matches!(state, PaymentState::Refunded { .. });
+                let loss = loss.unwrap_or(Money { amount: 0, ..*amount });
+                let entries = if order.status == OrderStatus::Cancelled
+                    || self.market.aggregates.payments.read(*id, given_up).await?.value
+                {
+                    lost(&order.placed, loss)?
+                } else {
+                    self.disputed(*id, &order, opened(*id, dispute), *amount, *kind, loss).await?
+                };
+                (order, entries)
+            }
+            Task::Loss(id, loss) => {
+                let order = self.order(*id).await?;
+                let entries = lost(&order.placed, *loss)?;
                 (order, entries)
             }
         };
@@ -321,11 +349,10 @@ impl Bookkeeper {
         opened: Uuid,
         amount: Money,
         kind: EntryKind,
+        loss: Money,
     ) -> Result<Vec<Entry>, BookError> {
-        match order.status {
-            OrderStatus::Completed => {}
-            OrderStatus::Cancelled => return Err(BookError::Never),
-            _ => return Err(BookError::Waits),
+        if order.status != OrderStatus::Completed {
+            return Err(BookError::Waits);
         }
         let mut sold = BTreeMap::new();
         for seller in ledger::by_seller(&order.placed).into_keys() {
@@ -348,9 +375,12 @@ impl Bookkeeper {
             let rest = shares.values().fold(amount.amount, |rest, share| rest - share.amount);
             shares.extend(ledger::shares(Money { amount: rest, ..amount }, &left));
         }
+        let losses = parts(loss, &shares);
         let entry = |(seller, sold): (AccountId, Sold)| {
-            let share = shares.get(&seller).copied().unwrap_or(Money { amount: 0, ..amount });
-            (seller, kind, vec![], disputed(&sold, share, kind))
+            let of = |parts: &BTreeMap<AccountId, Money>| {
+                parts.get(&seller).copied().unwrap_or(Money { amount: 0, ..amount })
+            };
+            (seller, kind, vec![], disputed(&sold, of(&shares), kind, of(&losses)))
         };
         Ok(sold.into_iter().map(entry).collect())
     }
@@ -385,7 +415,7 @@ impl Bookkeeper {
                     break;
                 }
                 EntryKind::Refund | EntryKind::ChargebackLost => {
-                    sold.taken_back += sum(LedgerAccount::Clearing);
+                    sold.taken_back += sum(LedgerAccount::Clearing) + sum(LedgerAccount::Losses);
                     sold.commission_back -= sum(LedgerAccount::Commission);
                 }
                 EntryKind::Chargeback => {
@@ -406,14 +436,39 @@ fn taken_back(sold: &Sold, amount: Money) -> Vec<Posting> {
     [moved(amount, SellerPayable, Clearing), moved(back, Commission, SellerPayable)].concat()
 }
 
-fn disputed(sold: &Sold, share: Money, kind: EntryKind) -> Vec<Posting> {
-    use LedgerAccount::{Chargebacks, SellerPayable};
+/// `loss`: what of the share the market bears.
+fn disputed(sold: &Sold, share: Money, kind: EntryKind, loss: Money) -> Vec<Posting> {
+    use LedgerAccount::{Chargebacks, Clearing, Losses, SellerPayable};
+    let own = Money { amount: share.amount - loss.amount, ..share };
     let back = moved(share, Chargebacks, SellerPayable);
     match kind {
         EntryKind::Chargeback => moved(share, SellerPayable, Chargebacks),
-        EntryKind::ChargebackLost => [back, taken_back(sold, share)].concat(),
+        EntryKind::ChargebackLost => [back, taken_back(sold, own), moved(loss, Losses, Clearing)].concat(),
         EntryKind::ChargebackWon | EntryKind::Sale | EntryKind::Refund => back,
     }
+}
+
+/// Of an order that was cancelled, and so is nobody's sale.
+fn lost(placed: &OrderPlaced, loss: Money) -> Result<Vec<Entry>, BookError> {
+    if loss.amount == 0 {
+        return Err(BookError::Never);
+    }
+    let shares = ledger::shares(loss, &ledger::by_seller(placed)).into_iter();
+    let postings = |share| moved(share, LedgerAccount::Losses, LedgerAccount::Clearing);
+    Ok(shares.map(|(seller, share)| (seller, EntryKind::ChargebackLost, vec![], postings(share))).collect())
+}
+
+/// Divides an amount in proportion to what it is a part of, so that none gets more than that.
+fn parts(amount: Money, of: &BTreeMap<AccountId, Money>) -> BTreeMap<AccountId, Money> {
+    let whole = of.values().map(|of| i128::from(of.amount)).sum::<i128>().max(1);
+    let (mut sum, mut given) = (0, 0);
+    let part = |(seller, of): (&AccountId, &Money)| {
+        sum += i128::from(of.amount);
+        let upto = i64::try_from(i128::from(amount.amount) * sum / whole).unwrap_or(amount.amount);
+        let part = upto - std::mem::replace(&mut given, upto);
+        (*seller, Money { amount: part, ..amount })
+    };
+    of.iter().map(part).collect()
 }
 
 /// Of whom, what, at which rates, and what it moves.
@@ -422,7 +477,7 @@ type Entry = (AccountId, EntryKind, Vec<CommissionRate>, Vec<Posting>);
 impl Task {
     fn order(&self) -> OrderId {
         match self {
-            Self::Sale(order) | Self::Chargeback { order, .. } => *order,
+            Self::Sale(order) | Self::Chargeback { order, .. } | Self::Loss(order, _) => *order,
             Self::Refund(id, _) => id.returns.order_id,
         }
     }

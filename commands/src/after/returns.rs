@@ -303,7 +303,9 @@ impl ReturnProcess {
             match settle(&self.market, id.returns.order_id, Some(id.refund_key()), &context).await {
                 Ok(_) => Ok(()),
                 Err(SettlementError::Log(error)) => Err(error.into()),
-                Err(error @ SettlementError::NotGivenBack { .. }) => Err(Failure::Never(error.to_string())),
+                Err(error @ (SettlementError::NotGivenBack { .. } | SettlementError::Disputed)) => {
+                    Err(Failure::Never(error.to_string()))
+                }
             }
         };
         let credited = self.credit(id, rest, &context).await?;

@@ -46,6 +46,8 @@ pub enum CheckoutError {
     NotByHand,
     #[error("the buyer was charged: the money has to go back")]
     WasCharged,
+    #[error("the buyer disputes the payment: it goes on by itself once that is decided")]
+    Disputed,
 }
 
 pub struct Checkout;

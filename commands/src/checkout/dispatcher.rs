@@ -394,7 +394,7 @@ impl Dispatcher {
         match settlement::settle(&self.market, order, None, context).await {
             Ok(settled) => Ok(fact_of(&settled).filter(|_| nothing_new)),
             // Given up meanwhile: whoever wants the money back sees to it.
-            Err(SettlementError::NotGivenBack { .. }) if asks => Ok(None),
+            Err(SettlementError::NotGivenBack { .. } | SettlementError::Disputed) if asks => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -451,6 +451,7 @@ impl From<SettlementError> for EffectError {
         match error {
             SettlementError::Log(error) => error.into(),
             SettlementError::NotGivenBack { attempts, .. } => Self::GivenUp { reason, attempts },
+            SettlementError::Disputed => Self::Never(reason),
         }
     }
 }

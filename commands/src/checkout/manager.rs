@@ -85,6 +85,7 @@ struct News {
     cause: Option<Uuid>,
     ended: bool,
     resumed: bool,
+    decided: bool,
 }
 
 pub struct ProcessManager {
@@ -247,6 +248,7 @@ impl ProcessManager {
             Routed::Continue(fact) => news.facts.push(fact),
             Routed::End => news.ended = true,
             Routed::Resumed => news.resumed = true,
+            Routed::Decided => news.decided = true,
         }
     }
 
@@ -256,6 +258,10 @@ impl ProcessManager {
         }
         if !news.facts.is_empty() {
             self.learn(order, news.facts, news.cause).await;
+        }
+        if let Some(decision) = news.cause.filter(|_| news.decided) {
+            let step = format!("decided/{decision}");
+            self.feed(order, CheckoutCommand::Resume, &step, news.cause).await;
         }
         if news.resumed {
             self.take_up(order).await;

@@ -3,7 +3,7 @@
 
 use souk_domain::{
     OrderId,
-    payment::{PaymentCommand, PaymentError, PaymentState},
+    payment::{PaymentCommand, PaymentError, PaymentEvent, PaymentState},
 };
 use souk_gateways::{Notice, Standing};
 use uuid::Uuid;
@@ -38,14 +38,14 @@ pub async fn take_notice(market: &Market, notice: Notice) -> Result<(), NoticeEr
             }
             record(market, order, learnt(charge)).await
         }
-        Notice::Refund { order, key: of, refund_id } => {
+        Notice::Refund { order, key: of, amount, refund_id } => {
             let read = |state: &PaymentState| match state {
                 PaymentState::Charged { taken_back, .. } => taken_back.due().collect(),
                 _ => Vec::new(),
             };
             let due = market.aggregates.payments.read(order, read).await?.value;
             if of == key(order, REFUND) {
-                return record(market, order, PaymentCommand::RecordRefund { refund_id }).await;
+                return record(market, order, PaymentCommand::RecordRefund { refund_id, amount }).await;
             }
             let part = due.into_iter().find(|(refund_key, _)| of == key(order, &part(*refund_key)));
             match part {
@@ -76,7 +76,12 @@ async fn record(market: &Market, order: OrderId, command: PaymentCommand) -> Res
     // The same notice is the same command.
     let context = Context::new(Uuid::new_v5(&order.0, format!("notice/{command:?}").as_bytes()), ACTOR);
     match market.aggregates.payments.execute(order, command.clone(), &context).await {
-        Ok(_) => Ok(()),
+        Ok(done) => {
+            if let Some(loss) = done.events.iter().find_map(PaymentEvent::loss) {
+                tracing::warn!(%order, ?command, %loss, "the bank has taken back what was refunded: the market bears it");
+            }
+            Ok(())
+        }
         Err(ExecuteError::Refused(refusal)) => {
             tracing::warn!(%order, ?command, %refusal, "what the gateway tells does not fit the payment");
             Ok(())

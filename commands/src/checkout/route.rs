@@ -23,6 +23,8 @@ pub(super) enum Routed {
     /// The order is completed or cancelled: nothing is left to do.
     End,
     Resumed,
+    /// The bank has decided: what waits for that may go on.
+    Decided,
 }
 
 /// Every type that [`route`] does not ignore.
@@ -36,6 +38,7 @@ pub(super) fn filter() -> Filter {
         "PaymentCompleted",
         "PaymentFailed",
         "PaymentRefunded",
+        "ChargebackClosed",
         "ShipmentReady",
         "ShipmentRefused",
         "ShipmentCancelled",
@@ -109,13 +112,13 @@ fn payment(id: &str, event: &PaymentEvent) -> Option<(OrderId, Routed)> {
         PaymentEvent::PaymentCompleted(_) => Fact::PaymentCompleted,
         PaymentEvent::PaymentFailed(_) => Fact::PaymentFailed,
         PaymentEvent::PaymentRefunded(_) => Fact::PaymentRefunded,
+        PaymentEvent::ChargebackClosed(_) => return Some((id.parse().ok()?, Routed::Decided)),
         PaymentEvent::PaymentRequested(_)
         | PaymentEvent::PaymentActionRequired(_)
         | PaymentEvent::RefundRequested(_)
         | PaymentEvent::PartialRefundRequested(_)
         | PaymentEvent::PaymentPartlyRefunded(_)
-        | PaymentEvent::ChargebackOpened(_)
-        | PaymentEvent::ChargebackClosed(_) => return None,
+        | PaymentEvent::ChargebackOpened(_) => return None,
     };
     Some((id.parse().ok()?, Routed::Continue(fact)))
 }

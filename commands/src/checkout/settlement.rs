@@ -35,6 +35,8 @@ pub(crate) enum SettlementError {
     Log(#[from] ExecuteError<PaymentError>),
     #[error("the gateway does not give the money back: {error}")]
     NotGivenBack { error: GatewayError, attempts: u32 },
+    #[error("the buyer disputes the payment: what goes back is known when that is decided")]
+    Disputed,
 }
 
 /// Until nothing is left to do. Returns how it stands then. Of what goes back in parts, only the part that is named: each
@@ -48,6 +50,9 @@ pub(crate) async fn settle(
     let (mut attempt, mut looks) = (0, 0);
     loop {
         let state = seen(market, order).await?;
+        if waits_for_the_bank(&state) {
+            return Err(SettlementError::Disputed);
+        }
         let Some(step) = next_step(market, order, part, &state).await else { return Ok(state) };
         match step {
             Ok(command @ PaymentCommand::RecordActionRequired { .. }) => {
@@ -93,14 +98,15 @@ pub(super) async fn settle_by_hand(
     loop {
         let state = seen(market, order).await?;
         let command = match (&state, outcome) {
+            _ if waits_for_the_bank(&state) => return Err(SettlementError::Disputed),
             (PaymentState::Pending { .. }, ByHand::Done) => {
                 PaymentCommand::RecordCharge { charge_id: name() }
             }
             (PaymentState::Pending { .. }, ByHand::NotNeeded) => {
                 PaymentCommand::RecordFailure { reason: FailureReason::Cancelled }
             }
-            (PaymentState::Charged { refund_wanted: true, .. }, ByHand::Done) => {
-                PaymentCommand::RecordRefund { refund_id: name() }
+            (PaymentState::Charged { amount, refund_wanted: true, taken_back, .. }, ByHand::Done) => {
+                PaymentCommand::RecordRefund { refund_id: name(), amount: taken_back.left_of(*amount) }
             }
             _ => return settle(market, order, None, context).await,
         };
@@ -124,6 +130,11 @@ fn is_to_go_back(state: &PaymentState, part: Option<Uuid>) -> bool {
     }
 }
 
+/// The whole is to go back, and the bank holds some of it: how much that is in the end nobody knows yet.
+fn waits_for_the_bank(state: &PaymentState) -> bool {
+    matches!(state, PaymentState::Charged { refund_wanted: true, .. }) && state.is_disputed()
+}
+
 fn due(taken_back: &TakenBack, part: Option<Uuid>) -> Option<(Uuid, Money)> {
     taken_back.due().find(|(key, _)| Some(*key) == part)
 }
@@ -136,7 +147,6 @@ async fn next_step(
     state: &PaymentState,
 ) -> Option<Result<PaymentCommand, GatewayError>> {
     let gateway = &market.payments;
-    let refund_key = key(order, REFUND);
     match state {
         PaymentState::Pending { request, refund_wanted, .. }
             if request.method.payment_type == PaymentType::Invoice || request.amount.amount == 0 =>
@@ -159,15 +169,14 @@ async fn next_step(
                 Cancellation::AlreadyCharged(charge_id) => PaymentCommand::RecordCharge { charge_id },
             }))
         }
-        PaymentState::Charged { charge_id, refund_wanted: true, .. } if *charge_id == outside(order) => {
-            Some(Ok(PaymentCommand::RecordRefund { refund_id: outside(order) }))
+        PaymentState::Charged { amount, charge_id, refund_wanted: true, .. }
+            if *charge_id == outside(order) =>
+        {
+            Some(Ok(PaymentCommand::RecordRefund { refund_id: outside(order), amount: *amount }))
         }
-        PaymentState::Charged { amount, charge_id, refund_wanted: true, .. } => Some(
-            gateway
-                .refund(refund_key, charge_id, *amount)
-                .await
-                .map(|refund_id| PaymentCommand::RecordRefund { refund_id }),
-        ),
+        PaymentState::Charged { amount, charge_id, refund_wanted: true, taken_back, .. } => {
+            Some(refund_the_rest(market, order, charge_id, *amount, taken_back.left_of(*amount)).await)
+        }
         PaymentState::Charged { charge_id, refund_wanted: false, taken_back, .. } => {
             let (refund_key, amount) = due(taken_back, wanted)?;
             let refunded = if *charge_id == outside(order) {
@@ -179,6 +188,27 @@ async fn next_step(
         }
         PaymentState::NotRequested | PaymentState::Failed { .. } | PaymentState::Refunded { .. } => None,
     }
+}
+
+/// What the bank has left of the charge goes back. All of it may have gone out before that was known: the gateway tells,
+/// since under a key it makes one refund, of one amount.
+async fn refund_the_rest(
+    market: &Market,
+    order: OrderId,
+    charge_id: &str,
+    charged: Money,
+    left: Money,
+) -> Result<PaymentCommand, GatewayError> {
+    let refund = |amount: Money| market.payments.refund(key(order, REFUND), charge_id, amount);
+    let (refund_id, amount) = match refund(left).await {
+        Err(GatewayError::Invalid { field, .. }) if left != charged && field == "key" => {
+            (refund(charged).await?, charged)
+        }
+        // None was made, and a gateway need not know one of nothing.
+        Err(GatewayError::Invalid { .. }) if left.amount == 0 => (outside(order), left),
+        refunded => (refunded?, left),
+    };
+    Ok(PaymentCommand::RecordRefund { refund_id, amount })
 }
 
 fn purchase(order: OrderId, request: &PaymentRequested) -> Purchase {

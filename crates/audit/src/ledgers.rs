@@ -51,6 +51,8 @@ pub(crate) enum Back {
     Disputed,
     Decided,
     Lost,
+    /// The market's, whatever became of the order.
+    Loss,
 }
 
 struct Due {
@@ -96,7 +98,7 @@ impl Books {
         total: i64,
         goods: BTreeMap<AccountId, i64>,
     ) {
-        for what in [Back::Disputed, Back::Decided, Back::Lost] {
+        for what in [Back::Disputed, Back::Decided, Back::Lost, Back::Loss] {
             // It was to wait for the sale.
             if let Some(due) = self.due.get_mut(&(order, what)) {
                 due.since = since;
@@ -168,8 +170,10 @@ impl Books {
             EntryKind::Chargeback => self.book(order, Back::Disputed, held),
             EntryKind::ChargebackWon => self.book(order, Back::Decided, held.saturating_neg()),
             EntryKind::ChargebackLost => {
+                let loss = sum(LedgerAccount::Losses).saturating_neg();
                 let decided = self.book(order, Back::Decided, held.saturating_neg());
-                decided.and(self.book(order, Back::Lost, clearing))
+                let gone = self.book(order, Back::Lost, clearing.saturating_sub(loss));
+                decided.and(gone).and(self.book(order, Back::Loss, loss))
             }
         }
     }
@@ -216,8 +220,11 @@ impl Audit {
         }
         for ((order, what), Due { since, amount }) in due {
             // A chargeback of an order that was cancelled is none of the sellers'.
-            let is_sold = self.orders.get(order).is_some_and(crate::Order::is_completed);
-            if is_sold && reached.is_late(*since, end) {
+            let is_booked = |order: &crate::Order| match what {
+                Back::Loss => order.live.is_none(),
+                _ => order.is_completed(),
+            };
+            if self.orders.get(order).is_some_and(is_booked) && reached.is_late(*since, end) {
                 problems.push((*order, format!("{amount} since {since} are not booked as {what:?}")));
             }
         }
@@ -374,5 +381,28 @@ mod tests {
         let mut cancelled = begin(0);
         cancelled.orders.clear();
         assert_eq!(found(cancelled, 9), [""; 0]);
+    }
+
+    #[test]
+    fn what_the_market_loses_is_booked_of_a_cancelled_order_as_well() {
+        let begin = || {
+            let mut audit = completed(&[]);
+            audit.orders.insert(order_id(1), Order::default());
+            audit.books.owe(order_id(1), Back::Decided, 30, hour(0));
+            audit.books.owe(order_id(1), Back::Loss, 30, hour(0));
+            audit
+        };
+        let lose = |audit: &mut Audit, amount: i64| {
+            let moves = moved(cents(amount), LedgerAccount::Losses, LedgerAccount::Clearing);
+            post(audit, 0, SELLER, 1, EntryKind::ChargebackLost, moves);
+        };
+        let mut booked = begin();
+        lose(&mut booked, 10);
+        lose(&mut booked, 20);
+        assert_eq!(found(booked, 9), [""; 0]);
+        assert_eq!(found(begin(), 9).len(), 1);
+        let mut too_much = begin();
+        lose(&mut too_much, 31);
+        assert_eq!(found(too_much, 0).len(), 1);
     }
 }

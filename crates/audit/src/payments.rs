@@ -1,4 +1,5 @@
-//! Money: an order is charged once, what it costs; what goes back was taken before; a cancelled order keeps none.
+//! Money: an order is charged once, what it costs; what goes back was taken before, and not by the bank already; a cancelled
+//! order keeps none.
 
 use std::collections::BTreeMap;
 
@@ -24,9 +25,15 @@ pub struct Money {
     pub refunded_by_hand: i64,
     /// What buyers' banks have taken back, unless that was won.
     pub disputed: i64,
+    /// The part of `disputed` that the bank has decided.
+    lost: i64,
+    /// What was disputed when all was asked back, unless it was won: known before the refund, so it is no part of that.
+    known: i64,
     /// What went back less than was agreed on of all returns together.
     pub(crate) short: i64,
     requested: bool,
+    /// All of it is to go back, and not parts.
+    given_up: bool,
     /// It was given up or refused: nothing may be charged any more.
     failed: bool,
 }
@@ -63,9 +70,16 @@ impl Money {
             }
             PaymentEvent::RefundRequested(_) => {
                 self.asked_back = self.due.map_or(0, |due| due.amount);
+                self.known = self.disputed;
+                self.given_up = true;
                 Ok(())
             }
-            PaymentEvent::PaymentRefunded(event) => self.refund(event.amount, &event.refund_id),
+            PaymentEvent::PaymentRefunded(event) => {
+                let checked = self.refund(event.amount, &event.refund_id);
+                // As much as was asked: the rest is with the buyer already.
+                self.asked_back = self.refunded;
+                checked.and(self.is_the_rest(event.amount)).and(self.loses(event.amount, event.loss))
+            }
             PaymentEvent::PaymentPartlyRefunded(event) => self.refund(event.amount, &event.refund_id),
             PaymentEvent::PartialRefundRequested(event) => {
                 self.asked_back = self.asked_back.saturating_add(event.amount.amount);
@@ -73,11 +87,16 @@ impl Money {
             }
             PaymentEvent::ChargebackOpened(event) => {
                 self.disputed = self.disputed.saturating_add(event.amount.amount);
-                self.is_covered(self.disputed)
+                Ok(())
+            }
+            PaymentEvent::ChargebackClosed(event) if event.won => {
+                self.disputed = self.disputed.saturating_sub(event.amount.amount);
+                self.known = self.known.saturating_sub(event.amount.amount);
+                Ok(())
             }
             PaymentEvent::ChargebackClosed(event) => {
-                self.disputed = self.disputed.saturating_sub(if event.won { event.amount.amount } else { 0 });
-                Ok(())
+                self.lost = self.lost.saturating_add(event.amount.amount);
+                self.loses(event.amount, event.loss)
             }
             // It waits for the buyer.
             PaymentEvent::PaymentActionRequired(_) => Ok(()),
@@ -93,6 +112,29 @@ impl Money {
             return Err(format!("gives back {} of {} that were to go back", self.refunded, self.asked_back));
         }
         self.is_covered(self.refunded)
+    }
+
+    /// The whole went back, less what the bank had taken. What it took while the refund was under way may be in that or not.
+    fn is_the_rest(&self, amount: Amount) -> Result<(), String> {
+        let rest = |taken: i64| self.charged.saturating_sub(taken).max(0);
+        let (least, most) = (rest(self.lost), rest(self.known.min(self.lost)));
+        if (least..=most).contains(&amount.amount) {
+            return Ok(());
+        }
+        Err(format!("expected {least} to {most} to go back, which the bank has left, found {amount}"))
+    }
+
+    /// Of an amount that is gone, what the charge did not have any more. Events from before that was told do not say it.
+    fn loses(&self, amount: Amount, loss: Option<Amount>) -> Result<(), String> {
+        let refunds = if self.given_up { self.refunded } else { self.asked_back };
+        let gone = refunds.saturating_add(self.lost);
+        let expected = gone.saturating_sub(self.charged).clamp(0, amount.amount.max(0));
+        match loss {
+            Some(loss) if loss.amount != expected => {
+                Err(format!("expected a loss of {expected}, found {loss}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn is_covered(&self, amount: i64) -> Result<(), String> {
@@ -114,13 +156,15 @@ impl Money {
     }
 
     pub(crate) fn of_cancelled(&self) -> Result<(), String> {
-        let Self { charged, refunded, .. } = self;
+        let Self { charged, refunded, lost, .. } = self;
         // Nothing may have been due, and that is recorded, too.
-        if charged == refunded && (self.failed || !self.requested || self.charge_id.is_some()) {
+        if (charged - lost..=*charged).contains(refunded)
+            && (self.failed || !self.requested || self.charge_id.is_some())
+        {
             return Ok(());
         }
         Err(format!(
-            "cancelled: expected all money to be back, found {charged} charged, {refunded} given back"
+            "cancelled: expected all money to be back, found {charged} charged, {refunded} given back, {lost} lost"
         ))
     }
 
@@ -147,17 +191,19 @@ impl Audit {
         let (cancelled, owed) =
             (order.live.is_none() && !order.is_completed(), order.money.charged - order.money.refunded);
         let checked = order.money.take(event);
+        let loss = event.loss().map_or(0, |loss| loss.amount);
         match event {
             PaymentEvent::ChargebackOpened(event) => {
                 self.books.owe(id, Back::Disputed, event.amount.amount, at.time);
             }
             PaymentEvent::ChargebackClosed(event) => {
                 self.books.owe(id, Back::Decided, event.amount.amount, at.time);
-                let lost = if event.won { 0 } else { event.amount.amount };
-                self.books.owe(id, Back::Lost, lost, at.time);
+                let gone = if event.won { 0 } else { event.amount.amount - loss };
+                self.books.owe(id, Back::Lost, gone, at.time);
             }
             _ => {}
         }
+        self.books.owe(id, Back::Loss, loss, at.time);
         let moved = order.money.charged - order.money.refunded != owed;
         self.check(at, checked);
         if cancelled && moved {

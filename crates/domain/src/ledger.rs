@@ -36,6 +36,8 @@ pub enum LedgerAccount {
     Payouts,
     /// In dispute.
     Chargebacks,
+    /// What buyers' banks took although it had been given back, which no seller bears.
+    Losses,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

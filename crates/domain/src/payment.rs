@@ -16,11 +16,11 @@ domain_events! {
         PaymentCompleted = 1,
         PaymentFailed = 1,
         RefundRequested = 1,
-        PaymentRefunded = 1,
+        PaymentRefunded = 2,
         PartialRefundRequested = 1,
         PaymentPartlyRefunded = 1,
         ChargebackOpened = 1,
-        ChargebackClosed = 1,
+        ChargebackClosed = 2,
     }
 }
 
@@ -91,9 +91,13 @@ pub struct RefundRequested {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PaymentRefunded {
+    /// What was left of the charge: what the buyer's bank has taken back is with him already.
     pub amount: Money,
     /// The gateway's own name for the refund.
     pub refund_id: String,
+    /// What of it the bank had taken back by then: the market's loss.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub loss: Option<Money>,
 }
 
 /// A part of the money is to go back: for what was returned or never sent.
@@ -133,6 +137,9 @@ pub struct ChargebackClosed {
     pub amount: Money,
     /// Won: the money is back. Lost: it stays with the buyer.
     pub won: bool,
+    /// Lost: what of it had been refunded before, or was lost already, and so is the market's loss.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub loss: Option<Money>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,8 +163,12 @@ pub enum PaymentState {
     Failed {
         reason: FailureReason,
     },
+    /// As a whole, as far as the bank had not taken it back.
     Refunded {
         amount: Money,
+        /// Of so much.
+        charged: Money,
+        taken_back: TakenBack,
     },
 }
 
@@ -186,20 +197,53 @@ impl TakenBack {
         self.chargebacks.values().any(|(_, won)| won.is_none())
     }
 
-    /// In minor units of the charge's currency: what is refunded or to be, and what is in dispute or lost.
-    fn total(&self) -> i64 {
+    /// In minor units of the charge's currency: what is refunded or to be, and the chargebacks that stand so.
+    fn total(&self, counts: impl Fn(Option<bool>) -> bool) -> i64 {
         let refunds = self.refunds.values().map(|(amount, _)| amount.amount);
-        let chargebacks = self.chargebacks.values().filter(|(_, won)| *won != Some(true));
+        let chargebacks = self.chargebacks.values().filter(|(_, won)| counts(*won));
         refunds.chain(chargebacks.map(|(amount, _)| amount.amount)).fold(0, i64::saturating_add)
+    }
+
+    /// What is not refunded or to be, nor in dispute or lost.
+    pub fn left_of(&self, charged: Money) -> Money {
+        let total = self.total(|won| won != Some(true));
+        Money { amount: charged.amount.saturating_sub(total).max(0), ..charged }
+    }
+
+    /// What of this amount, which goes back as well, the charge does not have any more; `refunded` went back as a whole.
+    fn loss(&self, charged: Money, refunded: i64, amount: Money) -> Option<Money> {
+        let gone = self.total(|won| won == Some(false)).saturating_add(refunded);
+        let beyond = gone.saturating_add(amount.amount).saturating_sub(charged.amount);
+        let loss = beyond.clamp(0, amount.amount.max(0));
+        (loss > 0).then_some(Money { amount: loss, ..amount })
+    }
+}
+
+impl PaymentEvent {
+    /// What the market loses by it, since the charge does not have that any more.
+    pub fn loss(&self) -> Option<Money> {
+        match self {
+            Self::PaymentRefunded(event) => event.loss,
+            Self::ChargebackClosed(event) => event.loss,
+            _ => None,
+        }
     }
 }
 
 impl PaymentState {
+    /// Nobody knows yet who has the money in the end.
+    pub fn is_disputed(&self) -> bool {
+        match self {
+            Self::Charged { taken_back, .. } | Self::Refunded { taken_back, .. } => taken_back.is_disputed(),
+            Self::NotRequested | Self::Pending { .. } | Self::Failed { .. } => false,
+        }
+    }
+
     /// What may still be given back; nothing unless it is charged and stays so.
     pub fn refundable(&self) -> Option<Money> {
         match self {
             Self::Charged { amount, refund_wanted: false, taken_back, .. } => {
-                Some(Money { amount: amount.amount.saturating_sub(taken_back.total()).max(0), ..*amount })
+                Some(taken_back.left_of(*amount))
             }
             _ => None,
         }
@@ -222,6 +266,7 @@ pub enum PaymentCommand {
     RequestRefund,
     RecordRefund {
         refund_id: String,
+        amount: Money,
     },
     /// Of a part, as far as the charge still has it; the same key asks for the same refund.
     RequestPartialRefund {
@@ -267,7 +312,7 @@ impl Decider for Payment {
     type Error = PaymentError;
 
     const CATEGORY: &'static str = "payment";
-    const STATE_VERSION: u32 = 2;
+    const STATE_VERSION: u32 = 3;
 
     fn evolve(mut state: PaymentState, event: &PaymentEvent) -> PaymentState {
         use {PaymentEvent as Event, PaymentState as State};
@@ -288,7 +333,13 @@ impl Decider for Payment {
                 };
             }
             (Event::PaymentFailed(event), _) => return State::Failed { reason: event.reason },
-            (Event::PaymentRefunded(event), _) => return State::Refunded { amount: event.amount },
+            (Event::PaymentRefunded(event), state) => {
+                let (charged, taken_back) = match std::mem::take(state) {
+                    State::Charged { amount, taken_back, .. } => (amount, taken_back),
+                    _ => (event.amount, TakenBack::default()),
+                };
+                return State::Refunded { amount: event.amount, charged, taken_back };
+            }
             (Event::PaymentActionRequired(event), State::Pending { action_required, .. }) => {
                 *action_required = Some(event.charge_id.clone());
             }
@@ -302,10 +353,16 @@ impl Decider for Payment {
             (Event::PaymentPartlyRefunded(event), State::Charged { taken_back, .. }) => {
                 taken_back.refunds.insert(event.refund_key, (event.amount, true));
             }
-            (Event::ChargebackOpened(event), State::Charged { taken_back, .. }) => {
+            (
+                Event::ChargebackOpened(event),
+                State::Charged { taken_back, .. } | State::Refunded { taken_back, .. },
+            ) => {
                 taken_back.chargebacks.insert(event.dispute_id.clone(), (event.amount, None));
             }
-            (Event::ChargebackClosed(event), State::Charged { taken_back, .. }) => {
+            (
+                Event::ChargebackClosed(event),
+                State::Charged { taken_back, .. } | State::Refunded { taken_back, .. },
+            ) => {
                 taken_back.chargebacks.insert(event.dispute_id.clone(), (event.amount, Some(event.won)));
             }
             (
@@ -370,17 +427,25 @@ impl Decider for Payment {
             ) => Ok(vec![RefundRequested {}.into()]),
             (Command::RequestRefund, _) => Ok(vec![]),
 
-            (Command::RecordRefund { refund_id }, State::Charged { amount, refund_wanted: true, .. }) => {
-                Ok(vec![PaymentRefunded { amount: *amount, refund_id: refund_id.clone() }.into()])
+            (
+                Command::RecordRefund { refund_id, amount },
+                State::Charged { amount: charged, refund_wanted: true, taken_back, .. },
+            ) => {
+                let amount = Money { amount: amount.amount.clamp(0, charged.amount.max(0)), ..*charged };
+                let (refund_id, loss) = (refund_id.clone(), taken_back.loss(*charged, 0, amount));
+                Ok(vec![PaymentRefunded { amount, refund_id, loss }.into()])
             }
             (Command::RecordRefund { .. }, State::Refunded { .. }) => Ok(vec![]),
             (Command::RecordRefund { .. }, _) => Err(PaymentError::OutOfOrder),
 
             (_, State::NotRequested) => Err(PaymentError::NotRequested),
-            (_, State::Charged { taken_back, .. }) => take_back(state, taken_back, command),
-            (_, State::Pending { .. } | State::Failed { .. } | State::Refunded { .. }) => {
-                Err(PaymentError::OutOfOrder)
+            (_, State::Charged { amount, taken_back, .. }) => {
+                take_back(state, (*amount, 0), taken_back, command)
             }
+            (_, State::Refunded { amount, charged, taken_back }) => {
+                take_back(state, (*charged, amount.amount), taken_back, command)
+            }
+            (_, State::Pending { .. } | State::Failed { .. }) => Err(PaymentError::OutOfOrder),
         }
     }
 
@@ -389,9 +454,10 @@ impl Decider for Payment {
     }
 }
 
-/// Of a charge that stands: refunds in part, and disputes.
+/// Of a charge: refunds in part, and disputes, which may also come when all of it went back.
 fn take_back(
     state: &PaymentState,
+    (charged, refunded): (Money, i64),
     taken_back: &TakenBack,
     command: &PaymentCommand,
 ) -> Result<Vec<PaymentEvent>, PaymentError> {
@@ -429,8 +495,9 @@ fn take_back(
         }
         PaymentCommand::CloseChargeback { dispute_id, won } => match taken_back.chargebacks.get(dispute_id) {
             Some((amount, None)) => {
-                let dispute_id = dispute_id.clone();
-                Ok(vec![ChargebackClosed { dispute_id, amount: *amount, won: *won }.into()])
+                let (dispute_id, amount, won) = (dispute_id.clone(), *amount, *won);
+                let loss = if won { None } else { taken_back.loss(charged, refunded, amount) };
+                Ok(vec![ChargebackClosed { dispute_id, amount, won, loss }.into()])
             }
             Some((_, Some(_))) => Ok(vec![]),
             None => Err(PaymentError::NoSuchDispute),

@@ -1,6 +1,7 @@
 //! Payments: asked for once, charged once, given back once and in full, or in parts that never exceed the charge.
 
 use souk_domain::{
+    Money,
     payment::{
         ChargebackClosed, ChargebackOpened, FailureReason, PartialRefundRequested, Payment,
         PaymentActionRequired, PaymentCommand, PaymentCompleted, PaymentError, PaymentEvent, PaymentFailed,
@@ -161,11 +162,97 @@ fn what_the_bank_took_back_is_not_refunded_as_well_unless_the_dispute_is_won() {
         .when(part(FIRST, 1))
         .then_refused(PaymentError::Disputed)
         .when(close.clone())
-        .then([ChargebackClosed { dispute_id, amount: all, won: true }.into()])
+        .then([closed(dispute_id, all, true, None)])
         .when(close)
         .then_nothing()
         .when(PaymentCommand::RequestRefund)
         .then([RefundRequested {}.into()]);
+}
+
+#[test]
+fn what_the_bank_took_back_is_not_left_to_be_given_back_with_the_whole() {
+    let payment = Given::<Payment>::events([requested(), completed(), opened("dp_1", 1_000)]);
+    assert!(payment.state().is_disputed());
+    let payment = payment
+        .when(lose("dp_1"))
+        .then([closed("dp_1", cents(1_000), false, None)])
+        .when(PaymentCommand::RequestRefund)
+        .then([RefundRequested {}.into()]);
+    let PaymentState::Charged { amount, taken_back, .. } = payment.state() else {
+        panic!("{:?}", payment.state())
+    };
+    assert_eq!(taken_back.left_of(*amount), cents(2_198));
+    payment
+        .when(PaymentCommand::RecordRefund { refund_id: "re_1".to_owned(), amount: cents(2_198) })
+        .then([PaymentRefunded { amount: cents(2_198), refund_id: "re_1".to_owned(), loss: None }.into()])
+        // No more than that went back in another way: nothing of the next is left, either.
+        .when(open("dp_2", 500))
+        .then([opened("dp_2", 500)])
+        .when(lose("dp_2"))
+        .then([closed("dp_2", cents(500), false, Some(cents(500)))]);
+}
+
+#[test]
+fn what_the_bank_takes_back_of_what_was_refunded_is_recorded_and_lost() {
+    let whole = Given::<Payment>::events([requested(), completed(), RefundRequested {}.into(), refunded()])
+        .when(open("dp_1", 3_198))
+        .then([opened("dp_1", 3_198)])
+        .when(open("dp_1", 3_198))
+        .then_nothing()
+        .when(lose("dp_1"))
+        .then([closed("dp_1", cents(3_198), false, Some(cents(3_198)))])
+        .when(lose("dp_1"))
+        .then_nothing()
+        .when(part(FIRST, 1))
+        .then_refused(PaymentError::OutOfOrder);
+    assert!(!whole.state().is_disputed());
+    // A part was refunded before; and what is lost is not lost once more.
+    Given::<Payment>::events([requested(), completed()])
+        .when(part(FIRST, 1_000))
+        .then([PartialRefundRequested { refund_key: FIRST, amount: cents(1_000) }.into()])
+        .when(open("dp_1", 3_198))
+        .then([opened("dp_1", 3_198)])
+        .when(lose("dp_1"))
+        .then([closed("dp_1", cents(3_198), false, Some(cents(1_000)))])
+        .when(open("dp_2", 10))
+        .then([opened("dp_2", 10)])
+        .when(lose("dp_2"))
+        .then([closed("dp_2", cents(10), false, Some(cents(10)))]);
+}
+
+#[test]
+fn a_refund_under_way_while_the_bank_takes_the_money_back_is_the_loss() {
+    let asked = [requested(), completed(), RefundRequested {}.into()];
+    Given::<Payment>::events(asked)
+        .when(open("dp_1", 1_000))
+        .then([opened("dp_1", 1_000)])
+        .when(lose("dp_1"))
+        .then([closed("dp_1", cents(1_000), false, None)])
+        .when(refund())
+        .then([PaymentRefunded {
+            amount: cents(3_198),
+            refund_id: "re_1".to_owned(),
+            loss: Some(cents(1_000)),
+        }
+        .into()]);
+}
+
+fn open(dispute_id: &str, amount: i64) -> PaymentCommand {
+    let (dispute_id, reason) = (dispute_id.to_owned(), "fraudulent".to_owned());
+    PaymentCommand::OpenChargeback { dispute_id, amount: cents(amount), reason }
+}
+
+fn opened(dispute_id: &str, amount: i64) -> PaymentEvent {
+    let (dispute_id, reason) = (dispute_id.to_owned(), "fraudulent".to_owned());
+    ChargebackOpened { dispute_id, amount: cents(amount), reason }.into()
+}
+
+fn lose(dispute_id: &str) -> PaymentCommand {
+    PaymentCommand::CloseChargeback { dispute_id: dispute_id.to_owned(), won: false }
+}
+
+fn closed(dispute_id: impl Into<String>, amount: Money, won: bool, loss: Option<Money>) -> PaymentEvent {
+    ChargebackClosed { dispute_id: dispute_id.into(), amount, won, loss }.into()
 }
 
 fn part(refund_key: Uuid, amount: i64) -> PaymentCommand {
@@ -189,7 +276,7 @@ fn fail(reason: FailureReason) -> PaymentCommand {
 }
 
 fn refund() -> PaymentCommand {
-    PaymentCommand::RecordRefund { refund_id: "re_1".to_owned() }
+    PaymentCommand::RecordRefund { refund_id: "re_1".to_owned(), amount: cents(3198) }
 }
 
 fn requested() -> PaymentEvent {
@@ -205,5 +292,5 @@ fn failed(reason: FailureReason) -> PaymentEvent {
 }
 
 fn refunded() -> PaymentEvent {
-    PaymentRefunded { amount: cents(3198), refund_id: "re_1".to_owned() }.into()
+    PaymentRefunded { amount: cents(3198), refund_id: "re_1".to_owned(), loss: None }.into()
 }

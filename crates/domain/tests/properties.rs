@@ -200,6 +200,29 @@ proptest! {
     }
 
     #[test]
+    fn what_goes_back_beyond_the_charge_is_lost_and_nothing_else(commands in vec(payment_command(), 0..60)) {
+        let (_, history) = obey::<Payment>(&commands);
+        let (mut taken, mut back, mut lost) = (0, 0, 0);
+        let units = |money: Option<souk_domain::Money>| money.map_or(0, |money| money.amount);
+        for event in &history {
+            match event {
+                PaymentEvent::PaymentCompleted(event) => taken += event.amount.amount,
+                PaymentEvent::PartialRefundRequested(event) => back += event.amount.amount,
+                PaymentEvent::PaymentRefunded(event) => {
+                    back += event.amount.amount;
+                    lost += units(event.loss);
+                }
+                PaymentEvent::ChargebackClosed(event) if !event.won => {
+                    back += event.amount.amount;
+                    lost += units(event.loss);
+                }
+                _ => {}
+            }
+            prop_assert_eq!(lost, (back - taken).max(0), "{:?}", history);
+        }
+    }
+
+    #[test]
     fn a_cart_holds_each_sku_once(commands in vec(cart_command(), 0..30)) {
         let (state, _) = obey::<Cart>(&commands);
         for (index, line) in state.lines.iter().enumerate() {
@@ -346,7 +369,10 @@ fn payment_command() -> impl Strategy<Value = PaymentCommand> {
             .prop_map(|reason| PaymentCommand::RecordFailure { reason }),
         2 => Just(PaymentCommand::RequestRefund),
         2 => select(vec!["re_1", "re_2"])
-            .prop_map(|refund_id| PaymentCommand::RecordRefund { refund_id: refund_id.to_owned() }),
+            .prop_map(|refund_id| PaymentCommand::RecordRefund {
+                refund_id: refund_id.to_owned(),
+                amount: examples::payment_requested().amount,
+            }),
         2 => (0..4_u128, 1..2_000_i64).prop_map(|(key, amount)| PaymentCommand::RequestPartialRefund {
             refund_key: Uuid::from_u128(key),
             amount: examples::cents(amount),
@@ -355,12 +381,15 @@ fn payment_command() -> impl Strategy<Value = PaymentCommand> {
             refund_key: Uuid::from_u128(key),
             refund_id: "re_3".to_owned(),
         }),
-        1 => select(vec![true, false])
-            .prop_map(|won| PaymentCommand::CloseChargeback { dispute_id: "dp_1".to_owned(), won }),
-        1 => Just(PaymentCommand::OpenChargeback {
-            dispute_id: "dp_1".to_owned(),
-            amount: examples::cents(1_000),
-            reason: "fraudulent".to_owned(),
+        1 => (select(vec!["dp_1", "dp_2"]), select(vec![true, false])).prop_map(|(dispute_id, won)| {
+            PaymentCommand::CloseChargeback { dispute_id: dispute_id.to_owned(), won }
+        }),
+        1 => (select(vec!["dp_1", "dp_2"]), 1..4_000_i64).prop_map(|(dispute_id, amount)| {
+            PaymentCommand::OpenChargeback {
+                dispute_id: dispute_id.to_owned(),
+                amount: examples::cents(amount),
+                reason: "fraudulent".to_owned(),
+            }
         }),
     ]
 }

@@ -16,6 +16,7 @@ pub enum Notice {
     Refund {
         order: OrderId,
         key: Uuid,
+        amount: Money,
         refund_id: String,
     },
     Dispute {

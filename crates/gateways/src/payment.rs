@@ -38,7 +38,8 @@ pub trait PaymentGateway: Send + Sync + 'static {
     /// Sees to it that nothing is charged under the key, also by a charge that arrives later, or says that it is too late.
     async fn cancel(&self, purchase: &Purchase) -> Result<Cancellation, GatewayError>;
 
-    /// Gives back `amount` of a charge and answers the refund's id. All refunds of a charge together never exceed it.
+    /// Gives back `amount` of a charge and answers the refund's id. All refunds of a charge together never exceed it. A key
+    /// that stands for a refund of another amount is [`GatewayError::Invalid`], with the field `key`.
     async fn refund(&self, key: Uuid, charge_id: &str, amount: Money) -> Result<String, GatewayError>;
 
     /// What the buyer has to do so that a charge goes on; `None` if it does not wait for him (any more).

@@ -188,9 +188,10 @@ impl From<CheckoutError> for Problem {
     fn from(error: CheckoutError) -> Self {
         match error {
             CheckoutError::NotFound => Self::not_found("checkout"),
-            CheckoutError::NotParked | CheckoutError::NotByHand | CheckoutError::WasCharged => {
-                Self::new(Kind::Conflict).detail(sentence(&error))
-            }
+            CheckoutError::NotParked
+            | CheckoutError::NotByHand
+            | CheckoutError::WasCharged
+            | CheckoutError::Disputed => Self::new(Kind::Conflict).detail(sentence(&error)),
         }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct LedgerPage {
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AccountBalance {
-    /// `clearing`, `sellerPayable`, `commission`, `payouts` or `chargebacks`.
+    /// `clearing`, `sellerPayable`, `commission`, `payouts`, `chargebacks` or `losses`.
     #[schema(value_type = String)]
     account: LedgerAccount,
     amount: MoneyBody,

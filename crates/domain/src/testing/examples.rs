@@ -254,7 +254,8 @@ pub fn payment() -> Vec<PaymentEvent> {
         PaymentCompleted { amount: cents(3198), charge_id: "ch_1".to_owned() }.into(),
         PaymentFailed { reason: FailureReason::CardDeclined }.into(),
         RefundRequested {}.into(),
-        PaymentRefunded { amount: cents(3198), refund_id: "re_1".to_owned() }.into(),
+        PaymentRefunded { amount: cents(3198), refund_id: "re_1".to_owned(), loss: Some(cents(2_198)) }
+            .into(),
         PaymentActionRequired { charge_id: "ch_1".to_owned() }.into(),
         PartialRefundRequested { refund_key: Uuid::from_u128(7), amount: cents(1_000) }.into(),
         PaymentPartlyRefunded {
@@ -269,7 +270,13 @@ pub fn payment() -> Vec<PaymentEvent> {
             reason: "fraudulent".to_owned(),
         }
         .into(),
-        ChargebackClosed { dispute_id: "dp_1".to_owned(), amount: cents(2_198), won: false }.into(),
+        ChargebackClosed {
+            dispute_id: "dp_1".to_owned(),
+            amount: cents(2_198),
+            won: false,
+            loss: Some(cents(1_000)),
+        }
+        .into(),
     ]
 }
 

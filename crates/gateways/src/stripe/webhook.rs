@@ -101,7 +101,9 @@ impl Stripe {
     async fn refund_notice(&self, id: &str) -> Result<Option<Notice>, GatewayError> {
         let refund: Refund = self.client.get(&format!("/v1/refunds/{id}"), &[]).await?;
         let Some(intent) = refund.payment_intent.as_ref().map(Lookup::id) else { return Ok(None) };
-        let Some((order, _)) = self.ours(intent).await? else { return Ok(None) };
+        let Some((order, intent)) = self.ours(intent).await? else { return Ok(None) };
+        // In the currency of the charge, like each of its refunds.
+        let Some(amount) = amounts::from_stripe(refund.amount, &intent.currency) else { return Ok(None) };
         let key = refund.metadata.get(KEY).and_then(|key| key.parse().ok());
         let Some(key) = key else {
             tracing::error!(%order, refund = refund.id, "a refund was made at Stripe that Souk knows nothing of");
@@ -111,7 +113,7 @@ impl Stripe {
             tracing::error!(%order, refund = refund.id, "Stripe could not carry out a refund: the buyer has no money yet");
             return Ok(None);
         }
-        Ok(Some(Notice::Refund { order, key, refund_id: refund.id }))
+        Ok(Some(Notice::Refund { order, key, amount, refund_id: refund.id }))
     }
 
     async fn dispute_notice(&self, id: &str) -> Result<Option<Notice>, GatewayError> {

@@ -407,7 +407,7 @@ async fn an_event_says_how_things_stand_now() {
     let key = shop.keys.next();
     let refund_id = shop.stripe.refund(key, &charge_id, usd(1000)).await.unwrap();
     let said = notice("refund.updated", &refund_id).await.unwrap();
-    assert_eq!(said, Some(Notice::Refund { order, key, refund_id: refund_id.clone() }));
+    assert_eq!(said, Some(Notice::Refund { order, key, amount: usd(1000), refund_id: refund_id.clone() }));
     shop.server.change(&refund_id, |refund| refund["status"] = json!("failed"));
     assert_eq!(notice("refund.updated", &refund_id).await.unwrap(), None, "it never left");
 

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use souk_commands::{
-    Context,
-    checkout::{ByHand, CheckoutCommand},
+    Done,
+    checkout::{ByHand, CheckoutCommand, CheckoutEvent},
     flows,
 };
 use souk_domain::OrderId;
@@ -115,7 +115,10 @@ pub(crate) async fn retry(
     body: MaybeBody<Nothing>,
 ) -> Result<Response, Problem> {
     let context = head.context(&api, Some(admin.account), &body.raw);
-    send_on(&api, order, CheckoutCommand::Resume, context).await
+    let market = Arc::clone(&api.market);
+    let resume = CheckoutCommand::Resume;
+    let sent = async move { market.aggregates.checkouts.execute(order, resume, &context).await };
+    standing(&api, order, api.run(sent).await??).await
 }
 
 #[derive(Default, Deserialize, ToSchema)]
@@ -146,23 +149,16 @@ pub(crate) async fn settle(
     let reason = check.required("reason", body.value.reason, line(1..=500));
     let outcome = check.optional("outcome", body.value.outcome, outcome);
     let Some(reason) = reason.filter(|_| check.is_clean()) else { return Err(check.into()) };
-    let command = CheckoutCommand::Settle { outcome: outcome.unwrap_or(ByHand::Done), reason };
-    send_on(&api, order, command, context).await
+    let (market, outcome) = (Arc::clone(&api.market), outcome.unwrap_or(ByHand::Done));
+    let settled = async move { flows::orders::settle(&market, &context, order, outcome, reason).await };
+    standing(&api, order, api.run(settled).await??).await
 }
 
 fn outcome(text: String) -> Result<ByHand, Refusal> {
     named(&text).ok_or_else(|| "An outcome is done or notNeeded.".into())
 }
 
-async fn send_on(
-    api: &Api,
-    order: OrderId,
-    command: CheckoutCommand,
-    context: Context,
-) -> Result<Response, Problem> {
-    let market = Arc::clone(&api.market);
-    let sent = async move { market.aggregates.checkouts.execute(order, command, &context).await };
-    let done = api.run(sent).await??;
+async fn standing(api: &Api, order: OrderId, done: Done<CheckoutEvent>) -> Result<Response, Problem> {
     let ended =
         flows::orders::find(&api.market, order).await?.value.is_some_and(|order| order.status.is_final());
     let body = CheckoutStanding { order_id: order.0, state: if ended { "ended" } else { "inFlight" } };
