@@ -37,15 +37,44 @@ struct Paid {
     charged: Vec<i64>,
     failed: u32,
     refunded: Vec<i64>,
+    /// What of these an operator has paid.
+    by_hand: i64,
     /// By key.
     partly: BTreeMap<Uuid, i64>,
+    /// What was asked to go back in parts.
+    asked: i64,
+    /// By name: undecided, won or lost.
+    disputes: BTreeMap<String, (i64, Option<bool>)>,
+    /// Those that were there when all was asked back.
+    known: Option<BTreeSet<String>>,
     /// Disputes that the market lost.
     lost: i64,
+    /// What is said to have gone back beyond the charge.
+    losses: i64,
 }
 
 impl Paid {
+    fn taken(&self) -> i64 {
+        self.charged.iter().sum()
+    }
+
     fn gone(&self) -> i64 {
         self.partly.values().sum::<i64>() + self.lost
+    }
+
+    /// What banks hold or keep, of the disputes that `counts` names.
+    fn disputed(&self, counts: impl Fn(&str) -> bool) -> i64 {
+        let disputes = self.disputes.iter().filter(|(name, (_, won))| *won != Some(true) && counts(name));
+        disputes.map(|(_, (amount, _))| amount).sum()
+    }
+
+    /// What goes back as a whole is the rest that the bank had left, as far as that could be known when it was asked for.
+    fn is_the_rest(&self, amount: i64) -> bool {
+        let Some(known) = &self.known else { return false };
+        let undecided = known.iter().any(|name| self.disputes[name].1.is_none());
+        let rest = |taken: i64| (self.taken() - taken).max(0);
+        let most = rest(self.disputed(|name| known.contains(name)));
+        !undecided && (rest(self.disputed(|_| true))..=most).contains(&amount)
     }
 }
 
@@ -54,8 +83,8 @@ impl Paid {
 struct SellerBooks {
     entries: BTreeSet<Uuid>,
     balances: BTreeMap<LedgerAccount, i64>,
-    /// What entries about an order took out of clearing.
-    clearing: BTreeMap<OrderId, i64>,
+    /// What entries about an order moved into clearing, and into losses.
+    moved: BTreeMap<OrderId, (i64, i64)>,
 }
 
 /// A promotion: who holds it, and who has used it up.
@@ -189,9 +218,13 @@ impl Story {
         }
         match event {
             LedgerEvent::EntryPosted(entry) => {
-                let clearing = postings.iter().filter(|posting| posting.account == LedgerAccount::Clearing);
-                *books.clearing.entry(entry.order_id).or_default() +=
-                    clearing.map(|posting| posting.amount.amount).sum::<i64>();
+                let sum = |account| {
+                    let of_account = postings.iter().filter(|posting| posting.account == account);
+                    of_account.map(|posting| posting.amount.amount).sum::<i64>()
+                };
+                let moved = books.moved.entry(entry.order_id).or_default();
+                moved.0 += sum(LedgerAccount::Clearing);
+                moved.1 += sum(LedgerAccount::Losses);
                 if !books.entries.insert(entry.entry_id) {
                     problem = Some(format!("{seller} books {} twice", entry.entry_id));
                 }
@@ -247,10 +280,11 @@ impl Story {
         if restocked != self.put_back {
             problems.push(format!("{:?} are put back of {restocked:?}", self.put_back));
         }
-        let mut booked = BTreeMap::<OrderId, i64>::new();
+        let (mut booked, mut lost) = (BTreeMap::<OrderId, i64>::new(), BTreeMap::<OrderId, i64>::new());
         for books in self.ledgers.values() {
-            for (order, amount) in &books.clearing {
-                *booked.entry(*order).or_default() += amount;
+            for (order, (clearing, losses)) in &books.moved {
+                *booked.entry(*order).or_default() += clearing;
+                *lost.entry(*order).or_default() -= losses;
             }
         }
         for order in self.checkouts.keys() {
@@ -259,13 +293,19 @@ impl Story {
                     let of_order = (*order, CreditId(Uuid::nil()))..=(*order, CreditId(Uuid::max()));
                     let spent: i64 = self.spent.range(of_order).map(|(_, amount)| amount).sum();
                     let credited = self.credited(*order, Uuid::nil()..=Uuid::max());
-                    paid.charged.iter().sum::<i64>() - paid.gone() + spent - credited
+                    paid.taken() - paid.gone() + spent - credited
                 }
+                (_, Some(paid)) => paid.taken() - paid.refunded.iter().sum::<i64>() - paid.lost,
                 _ => 0,
             };
             let booked = booked.get(order).copied().unwrap_or(0);
             if booked != -held {
                 problems.push(format!("order {order} holds {held}, the ledgers say {}", -booked));
+            }
+            let losses = self.payments.get(order).map_or(0, |paid| paid.losses);
+            let booked = lost.get(order).copied().unwrap_or(0);
+            if booked != losses {
+                problems.push(format!("of order {order} {losses} are lost, the ledgers say {booked}"));
             }
         }
         problems
@@ -348,19 +388,52 @@ impl Story {
                     problem = Some(format!("order {order} is refunded {} twice", event.refund_key));
                 }
             }
-            PaymentEvent::ChargebackClosed(event) if !event.won => paid.lost += event.amount.amount,
+            PaymentEvent::ChargebackOpened(event) => {
+                if paid.disputes.insert(event.dispute_id.clone(), (event.amount.amount, None)).is_some() {
+                    problem = Some(format!("{} is opened twice", event.dispute_id));
+                }
+            }
+            PaymentEvent::ChargebackClosed(event) => {
+                let decided = (event.amount.amount, Some(event.won));
+                if paid.disputes.insert(event.dispute_id.clone(), decided) != Some((decided.0, None)) {
+                    problem = Some(format!("{} is closed and was not open", event.dispute_id));
+                }
+                paid.lost += if event.won { 0 } else { event.amount.amount };
+                paid.losses += event.loss.map_or(0, |loss| loss.amount);
+            }
+            PaymentEvent::RefundRequested(_) => paid.known = Some(paid.disputes.keys().cloned().collect()),
+            PaymentEvent::PartialRefundRequested(event) => {
+                paid.asked += event.amount.amount;
+                if event.amount.amount > 0 && paid.asked + paid.disputed(|_| true) > paid.taken() {
+                    problem = Some(format!("of order {order} more is to go back than is left"));
+                }
+            }
             PaymentEvent::PaymentRequested(event) => paid.requested.push(event.amount.amount),
             PaymentEvent::PaymentCompleted(event) => paid.charged.push(event.amount.amount),
             PaymentEvent::PaymentFailed(_) => paid.failed += 1,
-            PaymentEvent::PaymentRefunded(event) => paid.refunded.push(event.amount.amount),
-            PaymentEvent::RefundRequested(_)
-            | PaymentEvent::PaymentActionRequired(_)
-            | PaymentEvent::PartialRefundRequested(_)
-            | PaymentEvent::ChargebackOpened(_)
-            | PaymentEvent::ChargebackClosed(_) => {}
+            PaymentEvent::PaymentRefunded(event) => {
+                let amount = event.amount.amount;
+                if !paid.is_the_rest(amount) {
+                    problem = Some(format!("{amount} of order {order} are not what was left of it"));
+                }
+                paid.refunded.push(amount);
+                paid.losses += event.loss.map_or(0, |loss| loss.amount);
+                paid.by_hand += if event.refund_id.starts_with("byHand:") { amount } else { 0 };
+            }
+            PaymentEvent::PaymentActionRequired(_) => {}
         }
-        if paid.gone() > paid.charged.iter().sum() {
-            problem = Some(format!("of order {order} more goes back than was paid"));
+        // Only the bank takes more than there is, and that is said to be lost.
+        let (given, gone) =
+            (paid.refunded.iter().sum::<i64>(), paid.refunded.iter().sum::<i64>() + paid.asked);
+        if paid.partly.values().sum::<i64>() + given > paid.taken()
+            || paid.losses != (gone + paid.lost - paid.taken()).max(0)
+        {
+            problem = Some(format!(
+                "of order {order}, charged {}, {gone} goes back and {} is lost, said to be {} too much",
+                paid.taken(),
+                paid.lost,
+                paid.losses
+            ));
         }
         self.problems.extend(problem);
     }
@@ -488,11 +561,24 @@ impl Story {
         let strangers = self.orders.keys().filter(|order| !self.checkouts.contains_key(order));
         self.problems
             .extend(strangers.map(|order| format!("order {order} comes of no cart")).collect::<Vec<_>>());
-        // A dispute is between the banks: the gateways' books know nothing of it.
+        // A dispute is between the banks: the gateways' books know nothing of it, and keep what they do not give back.
         let refunded: i64 = self.payments.values().map(|paid| paid.partly.values().sum::<i64>()).sum();
+        let of_cancelled =
+            self.payments.iter().filter(|(order, _)| self.end_of(**order) == Some("OrderCancelled"));
+        let kept = of_cancelled.map(|(_, paid)| paid.taken() - paid.refunded.iter().sum::<i64>());
+        let earned = earned - refunded + kept.sum::<i64>();
         self.problems.extend(self.of_after());
         self.problems.extend(audited(world));
-        let books = world.till.books(world, |books| of_books(books, earned - refunded));
+        let books = world.till.books(world, |books| {
+            // The operator has paid what he has said.
+            for (order, paid) in self.payments.iter().filter(|(_, paid)| paid.by_hand > 0) {
+                books.pay_back(*order, paid.by_hand);
+            }
+            let taken: i64 = books.lost.values().sum();
+            let told: i64 = self.payments.values().map(|paid| paid.lost).sum();
+            let wrong = (taken != told).then(|| format!("banks have taken {taken}, the log says {told}"));
+            wrong.into_iter().chain(of_books(books, earned)).collect::<Vec<_>>()
+        });
         self.problems.extend(books);
         (self.problems, completed, cancelled)
     }
@@ -527,7 +613,7 @@ impl Story {
         if let Some(paid) = self.payments.get(&order) {
             let Paid { requested, charged, failed, refunded, .. } = paid;
             let due = self.due(order);
-            let amounts_hold = [requested, charged, refunded].iter().all(|of| of.iter().all(|of| *of == due));
+            let amounts_hold = [requested, charged].iter().all(|of| of.iter().all(|of| *of == due));
             if requested.len() > 1
                 || charged.len() > 1
                 || refunded.len() > charged.len()

@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use souk_commands::{
     Context, Market,
     after::{self, AfterSales, Commissions},
-    checkout::{ByHand, CheckoutCommand, Effect, ProcessManager, Settings},
+    checkout::{ByHand, CheckoutCommand, ProcessManager, Settings},
     flows,
 };
 use souk_domain::OrderId;
@@ -171,23 +171,20 @@ async fn operate(world: Arc<World>, server: Arc<Market>) {
     let mut sent_on = BTreeMap::<OrderId, u32>::new();
     for round in 0_u64.. {
         tokio::time::sleep(Duration::from_mins(2)).await;
-        for (order, effect) in world.parked() {
+        for order in world.parked() {
             let id = Uuid::new_v5(&order.0, &(world.elapsed().as_nanos() as u64 ^ round).to_le_bytes());
             let context = Context::new(id, "operator");
             let tried = sent_on.entry(order).and_modify(|tried| *tried += 1).or_default();
             let charged = world.till.books(&world, |books| books.is_charged(order));
-            let command = if *tried < TRIES {
-                CheckoutCommand::Resume
+            let done = if *tried < TRIES {
+                let resume = CheckoutCommand::Resume;
+                server.aggregates.checkouts.execute(order, resume, &context).await
             } else {
                 let outcome = if charged { ByHand::Done } else { ByHand::NotNeeded };
-                CheckoutCommand::Settle { outcome, reason: "seen to it".into() }
+                flows::orders::settle(&server, &context, order, outcome, "seen to it".into()).await
             };
-            let settles = matches!(command, CheckoutCommand::Settle { .. });
-            let done = server.aggregates.checkouts.execute(order, command, &context).await;
             if done.is_err() {
                 *tried = 0;
-            } else if settles && effect == Effect::Refund {
-                world.till.books(&world, |books| books.pay_back(order));
             }
         }
         for id in world.parked_returns() {

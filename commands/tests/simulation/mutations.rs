@@ -46,6 +46,12 @@ pub(crate) enum Mutation {
     SaleNotBooked,
     /// A refund stands in the books, of nothing.
     RefundNotBooked,
+    /// The bank keeps what it took, and the payment is told that it is back.
+    LostDisputeCalledWon,
+    /// What a bank takes beyond what was left is nobody's.
+    LossNotTold,
+    /// What a bank takes stands in the books, of nothing.
+    LossNotBooked,
 }
 
 impl Mutation {
@@ -74,6 +80,9 @@ impl Mutation {
         Self::BookedTwice,
         Self::SaleNotBooked,
         Self::RefundNotBooked,
+        Self::LostDisputeCalledWon,
+        Self::LossNotTold,
+        Self::LossNotBooked,
     ];
 
     /// What is written in place of the events.
@@ -122,6 +131,11 @@ impl Mutation {
             })],
             (Self::SaleNotBooked, "EntryPosted") => vec![empty(event, "sale")],
             (Self::RefundNotBooked, "EntryPosted") => vec![empty(event, "refund")],
+            (Self::LostDisputeCalledWon, "ChargebackClosed") => vec![with(event, |data| data["won"] = true.into())],
+            (Self::LossNotTold, "ChargebackClosed") => vec![with(event, |data| {
+                data.as_object_mut().map(|data| data.remove("loss"));
+            })],
+            (Self::LossNotBooked, "EntryPosted") => vec![empty(event, "chargebackLost")],
             (Self::CouponLimitNotChecked, "CouponRejected") => vec![renamed(event, "CouponClaimed")],
             (Self::CreditNotChecked, "CreditHoldRejected") => vec![renamed(event, "CreditHeld")],
             (Self::ClaimNotReleased, "CouponReleased") => vec![renamed(event, "PromotionEnded")],

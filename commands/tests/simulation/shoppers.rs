@@ -22,7 +22,7 @@ use souk_domain::{
     credit::CreditCommand,
     item::Details,
     order::{OrderError, OrderPlaced, OrderStatus},
-    payment::PaymentCommand,
+    payment::{PaymentCommand, PaymentState},
     pricing::{PricingError, TakesOff},
     promotion::{PromotionCommand, PromotionCreated},
     returns::{Disposition, ReturnError, ReturnLine},
@@ -107,9 +107,31 @@ struct Visit {
     /// Between looking at the cart and checking out.
     hesitates: Duration,
     cancels_after: Option<Duration>,
+    disputes: Option<Dispute>,
     /// Brings what the campaign gives: the coupon, the gift card, the store credit.
     brings: [bool; 3],
     afterwards: Option<Afterwards>,
+}
+
+/// At the bank, whatever becomes of the order meanwhile: how much of what was charged, in per cent.
+#[derive(Clone, Copy)]
+struct Dispute {
+    after: Duration,
+    per_cent: i64,
+    decided_after: Duration,
+    /// The bank finds for the market.
+    won: bool,
+}
+
+impl Dispute {
+    fn draw(random: &mut Random) -> Self {
+        Self {
+            after: random.pause(),
+            per_cent: if random.one_in(2) { 100 } else { random.within(1..101) as i64 },
+            decided_after: random.pause(),
+            won: random.one_in(3),
+        }
+    }
 }
 
 /// What comes after an order that was completed.
@@ -117,8 +139,8 @@ struct Afterwards {
     after: Duration,
     /// Returns, all asked for at once: of each line so many. Some are too much together.
     returns: Vec<(u32, Decision)>,
-    /// Disputed at the bank instead: how much of the total, in per cent, and whether the bank finds for the market.
-    chargeback: Option<(i64, bool)>,
+    /// Disputed at the bank when that is done.
+    disputes: Option<Dispute>,
     /// The sellers ask for so much, twice at once; whether the transfer arrives.
     payout: Option<(i64, bool)>,
 }
@@ -133,18 +155,18 @@ enum Decision {
 
 impl Afterwards {
     fn draw(random: &mut Random) -> Self {
-        let disputed = random.one_in(4);
         let decision = |random: &mut Random| {
             if random.one_in(5) {
                 return Decision::Declines;
             }
             Decision::Accepts(random.within(0..101) as i64, !random.one_in(3))
         };
-        let returns = if disputed { 0 } else { random.within(0..4) };
         Self {
             after: random.pause(),
-            returns: (0..returns).map(|_| (random.within(1..4) as u32, decision(random))).collect(),
-            chargeback: disputed.then(|| (random.within(1..101) as i64, random.one_in(2))),
+            returns: (0..random.within(0..4))
+                .map(|_| (random.within(1..4) as u32, decision(random)))
+                .collect(),
+            disputes: random.one_in(3).then(|| Dispute::draw(random)),
             payout: random.one_in(2).then(|| (random.within(1..2_000) as i64, random.one_in(2))),
         }
     }
@@ -238,11 +260,12 @@ impl Plan {
             twice: false,
             hesitates: Duration::ZERO,
             cancels_after,
+            disputes: None,
             brings: [false; 3],
             afterwards: Some(Afterwards {
                 after: Duration::ZERO,
                 returns: vec![(1, Decision::Accepts(50, true)), (2, Decision::Accepts(100, false))],
-                chargeback: None,
+                disputes: None,
                 payout: Some((100, true)),
             }),
         };
@@ -272,6 +295,7 @@ impl Visit {
             twice: random.one_in(4),
             hesitates: random.pause(),
             cancels_after: random.one_in(4).then(|| random.pause()),
+            disputes: random.one_in(8).then(|| Dispute::draw(random)),
             brings: [random.one_in(2), random.one_in(2), random.one_in(3)],
             afterwards: random.one_in(6).then(|| Afterwards::draw(random)),
         }
@@ -416,7 +440,12 @@ impl Shopper<'_> {
                     self.check_out(visit, visits, (cart, amount), prices, codes).await
                 }
                 Stage::Ordered(order) => {
-                    self.change_mind(visit, visits, order).await;
+                    futures::future::join(self.change_mind(visit, visits, order), async {
+                        if let Some(disputed) = visit.disputes.filter(|_| self.plan.returned) {
+                            self.dispute(disputed, visits, "early", order).await;
+                        }
+                    })
+                    .await;
                     if let Some(afterwards) = visit.afterwards.as_ref().filter(|_| self.plan.returned) {
                         self.live_with(afterwards, visits, order).await;
                     }
@@ -546,24 +575,53 @@ impl Shopper<'_> {
             self.give_back(number, n, &placed, order, *quantity, *decision)
         }))
         .await;
-        // What credit has paid no bank can take back.
-        let due = placed.due();
-        if let Some((per_cent, won)) = afterwards.chargeback.filter(|_| due.amount > 0) {
-            let amount = Money { amount: (due.amount * per_cent / 100).max(1), ..due };
-            let (dispute_id, reason) = (format!("dispute-{order}"), "fraudulent".to_owned());
-            let opened = PaymentCommand::OpenChargeback { dispute_id: dispute_id.clone(), amount, reason };
-            for (step, command) in
-                [("open", opened), ("close", PaymentCommand::CloseChargeback { dispute_id, won })]
-            {
-                let context = self.context(number, &format!("dispute/{step}"));
-                let payments = &self.server(self.n).aggregates.payments;
-                persist(|| payments.execute(order, command.clone(), &context)).await.expect("a dispute");
-            }
+        if let Some(disputed) = afterwards.disputes {
+            self.dispute(disputed, number, "late", order).await;
         }
         if let Some((amount, arrives)) = afterwards.payout {
             for seller in placed.lines.iter().map(|line| line.seller_id).collect::<BTreeSet<_>>() {
                 join_all([0, 1].map(|n| self.pay_out(number, n, seller, amount, arrives))).await;
             }
+        }
+    }
+
+    /// What was charged; what credit has paid no bank can take back.
+    async fn dispute(&self, disputed: Dispute, number: usize, name: &'static str, order: OrderId) {
+        let Dispute { after, per_cent, decided_after, won } = disputed;
+        sleep(after).await;
+        let payments = &self.server(self.n).aggregates.payments;
+        let charged = |state: &PaymentState| match state {
+            PaymentState::Charged { amount, .. } | PaymentState::Refunded { charged: amount, .. } => {
+                Some(*amount)
+            }
+            PaymentState::NotRequested | PaymentState::Pending { .. } | PaymentState::Failed { .. } => None,
+        };
+        let mut wait = Duration::from_millis(10);
+        let charged = loop {
+            let found = flows::orders::find(self.server(self.n), order).await.map(|found| found.value);
+            let has_ended = matches!(found, Ok(Some(found)) if found.status.is_final());
+            match payments.read(order, charged).await.map(|read| read.value) {
+                Ok(Some(charged)) => break charged,
+                Ok(None) if has_ended => return,
+                _ if self.world.elapsed() > Duration::from_hours(2) => return,
+                _ => sleep(wait).await,
+            }
+            wait = (2 * wait).min(Duration::from_secs(30));
+        };
+        if charged.amount == 0 {
+            return;
+        }
+        let amount = Money { amount: (charged.amount * per_cent / 100).max(1), ..charged };
+        let (dispute_id, reason) = (format!("dispute-{order}-{name}"), "fraudulent".to_owned());
+        let opened = PaymentCommand::OpenChargeback { dispute_id: dispute_id.clone(), amount, reason };
+        let context = self.context(number, &format!("dispute/{name}/open"));
+        persist(|| payments.execute(order, opened.clone(), &context)).await.expect("a dispute");
+        sleep(decided_after).await;
+        let closed = PaymentCommand::CloseChargeback { dispute_id, won };
+        let context = self.context(number, &format!("dispute/{name}/close"));
+        persist(|| payments.execute(order, closed.clone(), &context)).await.expect("a dispute");
+        if !won {
+            self.world.till.books(self.world, |books| books.lost.insert((order, name), amount.amount));
         }
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct Books {
     late: Vec<(Uuid, String, i64, Duration)>,
     /// How often the refund of a charge still fails.
     stubborn: BTreeMap<String, u64>,
+    /// What buyers' banks have taken back for good.
+    pub(crate) lost: BTreeMap<(OrderId, &'static str), i64>,
 }
 
 /// What became of a charge, and its amount.
@@ -86,11 +88,11 @@ impl Books {
     }
 
     /// An operator sits at the bank's own desk.
-    pub(crate) fn pay_back(&mut self, order: OrderId) {
-        let Some(Charged { outcome: Charge::Charged { charge_id }, amount }) = self.charge_of(order) else {
+    pub(crate) fn pay_back(&mut self, order: OrderId, amount: i64) {
+        let Some(Charged { outcome: Charge::Charged { charge_id }, .. }) = self.charge_of(order) else {
             return;
         };
-        let (charge, amount) = (charge_id.clone(), *amount);
+        let charge = charge_id.clone();
         self.refunds.insert(Uuid::new_v5(&order.0, b"by hand"), (charge, amount));
     }
 
@@ -212,7 +214,10 @@ impl PaymentGateway for Line {
                     *left -= 1;
                     return Err(GatewayError::Unavailable("no refunds at this hour".into()));
                 }
-                books.refunds.entry(key).or_insert_with(|| (charge.clone(), amount));
+                let refund = books.refunds.entry(key).or_insert_with(|| (charge.clone(), amount));
+                if refund.1 != amount {
+                    return Err(GatewayError::invalid("key", "this key belongs to another refund"));
+                }
                 Ok(format!("refund-{key}"))
             })
             .await?;

@@ -15,10 +15,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use parking_lot::Mutex;
-use souk_commands::{
-    checkout::{CheckoutEvent, Effect},
-    clock::Clock,
-};
+use souk_commands::{checkout::CheckoutEvent, clock::Clock};
 use souk_domain::{DomainEvent, OrderId, ReturnId, ledger::LedgerEvent, returns::ReturnEvent};
 use souk_event_log::{
     AppendError, Appended, Direction, EventLog, EventStream, Expected, Filter, MemoryLog, Message, NewEvent,
@@ -223,10 +220,20 @@ impl World {
                 booked.entry(entry.entry_id).or_insert((0, entry.parts)).0 += 1;
             }
         }
-        let to_book = ["OrderCompleted", "ReturnCompleted", "ChargebackOpened", "ChargebackClosed"];
+        let completed = events.iter().filter(|event| &*event.event_type == "OrderCompleted");
+        let completed: BTreeSet<_> = completed.map(|event| event.stream.id()).collect();
+        // Of an order that was cancelled only what the market loses.
+        let taken = events.iter().filter(|event| match &*event.event_type {
+            "ChargebackOpened" | "ChargebackClosed" if completed.contains(event.stream.id()) => true,
+            "ChargebackClosed" | "PaymentRefunded" => {
+                String::from_utf8_lossy(&event.data).contains("\"loss\"")
+            }
+            _ => false,
+        });
+        let to_book = count(&["OrderCompleted", "ReturnCompleted"]) + taken.count();
         count(&["CartCheckedOut"]) == count(&["OrderCompleted", "OrderCancelled"])
             && count(&["ReturnAccepted"]) == count(&["ReturnCompleted"])
-            && count(&to_book) <= booked.values().filter(|(entries, parts)| entries >= parts).count()
+            && to_book <= booked.values().filter(|(entries, parts)| entries >= parts).count()
     }
 
     /// Returns that wait for an operator.
@@ -242,13 +249,13 @@ impl World {
         parked
     }
 
-    /// Checkouts that wait for an operator, and for what.
-    pub(crate) fn parked(&self) -> BTreeMap<OrderId, Effect> {
-        let mut parked = BTreeMap::new();
+    /// Checkouts that wait for an operator.
+    pub(crate) fn parked(&self) -> BTreeSet<OrderId> {
+        let mut parked = BTreeSet::new();
         for event in self.log.events().iter().filter(|event| event.stream.category() == "checkout") {
             let order = event.stream.id().parse().expect("an order");
             match CheckoutEvent::from_json(&event.event_type, event.schema_version(), &event.data) {
-                Ok(CheckoutEvent::CheckoutParked(event)) => drop(parked.insert(order, event.effect)),
+                Ok(CheckoutEvent::CheckoutParked(_)) => drop(parked.insert(order)),
                 Ok(CheckoutEvent::CheckoutResumed(_) | CheckoutEvent::CheckoutSettled(_)) => {
                     parked.remove(&order);
                 }
