@@ -10,6 +10,7 @@ use crate::availability::Availability;
 use crate::collector::{Best, Candidate, Rank};
 use crate::filters::Filter;
 use crate::schema::{Fields, column};
+use crate::together::Together;
 
 /// What is looked for, and among what.
 pub(crate) struct Ranked<'a> {
@@ -18,6 +19,8 @@ pub(crate) struct Ranked<'a> {
     pub(crate) statistics: &'a dyn Bm25StatisticsProvider,
     /// All of them have to be passed.
     pub(crate) filters: Vec<Filter>,
+    /// By one variant.
+    pub(crate) together: Together,
     pub(crate) availability: &'a Arc<Availability>,
 }
 
@@ -33,10 +36,12 @@ impl Ranked<'_> {
             for filter in &self.filters {
                 checks.push(filter.open(segment, self.availability)?);
             }
+            let mut variants = if self.together.is_several() { self.together.open(segment)? } else { None };
             weight.for_each_pruning(best.threshold() * certain, segment, &mut |document, score| {
                 if best.may_take(Rank::first_of_score(score))
                     && !segment.is_deleted(document)
                     && checks.iter_mut().all(|check| check.passes(document))
+                    && variants.as_mut().is_none_or(|variants| !variants.read(document) || variants.fit(None))
                 {
                     let rank = Rank::of_score(score, ties.first(document).unwrap_or(0));
                     best.offer(Candidate { rank, address: DocAddress::new(ordinal, document) });

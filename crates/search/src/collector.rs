@@ -1,7 +1,8 @@
 //! One pass over the matching documents: checks filters, counts facets that each ignore their own filter, counts hits, and
 //! keeps the best ones by a column. Scores have a pass of their own (`best`), which need not come by all of them.
 //!
-//! A document that fails one filter alone still counts in that filter's facet; one that fails two counts nowhere.
+//! A document that fails one filter alone still counts in that filter's facet; one that fails two counts nowhere. One that
+//! passes each, but has no variant that passes all, counts in the facets of those without which it has one.
 
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use tantivy::{DocAddress, DocId, Score, SegmentOrdinal, SegmentReader};
 
 use crate::availability::Availability;
 use crate::facets::{Counts, Facet, Tally};
-use crate::filters::{Check, Filter};
+use crate::filters::{Check, Dimension, Filter};
 use crate::schema::column;
+use crate::together::{Together, Variants};
 use crate::values::{Row, Rows, Values};
 
 /// Documents that are counted together.
@@ -80,6 +82,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Pass {
     /// Each with the facet that ignores it.
     pub(crate) filters: Vec<(Filter, Option<usize>)>,
+    /// What one variant has to meet of them.
+    pub(crate) together: Together,
     pub(crate) facets: Vec<Facet>,
     pub(crate) availability: Arc<Availability>,
     pub(crate) values: Arc<Values>,
@@ -112,12 +116,24 @@ impl Collector for Pass {
         // Before the facets ask how many names there are.
         let rows = if self.facets.is_empty() { Arc::default() } else { self.values.of(segment)? };
         let facets = self.facets.iter().map(|facet| {
-            let tally = Tally::open(&facet.dimension, segment, &self.availability, &self.values)?;
-            Ok(Counted { tally, but: Vec::new() })
+            let variants = match facet.dimension {
+                Dimension::Price | Dimension::Attribute(_) => {
+                    self.together.but(&facet.dimension).open(segment)?
+                }
+                _ => None,
+            };
+            let tally = Tally::open(&facet.dimension, segment, &self.availability, &self.values, variants)?;
+            Ok(Counted { dimension: facet.dimension.clone(), tally, but: Vec::new() })
         });
         let columns = segment.fast_fields();
         Ok(SegmentPass {
             ordinal,
+            variants: if self.together.is_several() { self.together.open(segment)? } else { None },
+            ignoring: self
+                .filters
+                .iter()
+                .filter_map(|(filter, facet)| facet.filter(|_| filter.is_of_variants()))
+                .collect(),
             checks,
             facets: facets.collect::<tantivy::Result<_>>()?,
             rows,
@@ -187,6 +203,10 @@ impl Key {
 pub(crate) struct SegmentPass {
     ordinal: SegmentOrdinal,
     checks: Vec<(Check, Option<usize>)>,
+    /// Those that one variant has to meet together, where several could.
+    variants: Option<Variants>,
+    /// Facets that ignore one of these.
+    ignoring: Vec<usize>,
     facets: Vec<Counted>,
     rows: Rows,
     /// Those of documents that are counted.
@@ -201,6 +221,7 @@ pub(crate) struct SegmentPass {
 
 /// A facet, and documents that its own filter alone leaves out.
 struct Counted {
+    dimension: Dimension,
     tally: Tally,
     but: Vec<DocId>,
 }
@@ -218,8 +239,16 @@ impl SegmentPass {
         self.matched.clear();
     }
 
+    /// For a facet that ignores what leaves this out.
+    fn put_by(&mut self, facet: usize, document: DocId) {
+        self.facets[facet].but.push(document);
+        if self.facets[facet].but.len() == BLOCK {
+            self.count_but(facet);
+        }
+    }
+
     fn count_but(&mut self, facet: usize) {
-        let Counted { tally, but } = &mut self.facets[facet];
+        let Counted { tally, but, .. } = &mut self.facets[facet];
         gather(&self.rows, but, &mut self.block);
         tally.count(but, &self.block);
         but.clear();
@@ -244,11 +273,26 @@ impl SegmentCollector for SegmentPass {
                 }
             }
         }
-        if let Some(facet) = ignored_by {
-            self.facets[facet].but.push(document);
-            if self.facets[facet].but.len() == BLOCK {
-                self.count_but(facet);
+        if let Some(variants) = &mut self.variants
+            && variants.read(document)
+        {
+            let facets = &self.facets;
+            let but = |facet: usize| variants.fit(Some(&facets[facet].dimension));
+            match ignored_by {
+                Some(facet) if !but(facet) => return,
+                None if !variants.fit(None) => {
+                    let counting: Vec<usize> =
+                        self.ignoring.iter().copied().filter(|facet| but(*facet)).collect();
+                    for facet in counting {
+                        self.put_by(facet, document);
+                    }
+                    return;
+                }
+                _ => {}
             }
+        }
+        if let Some(facet) = ignored_by {
+            self.put_by(facet, document);
             return;
         }
         self.matched.push(document);
@@ -267,7 +311,11 @@ impl SegmentCollector for SegmentPass {
     }
 
     fn collect_block(&mut self, documents: &[DocId]) {
-        if self.checks.is_empty() && matches!(self.key, Key::None) && self.best.is_full() {
+        if self.checks.is_empty()
+            && self.variants.is_none()
+            && matches!(self.key, Key::None)
+            && self.best.is_full()
+        {
             self.matched.extend_from_slice(documents);
             if self.matched.len() >= BLOCK {
                 self.count();

@@ -14,6 +14,7 @@ use crate::analyzer::Analyzer;
 use crate::schema::{Fields, Key};
 use crate::suggest;
 use crate::text::{fold, strip_html};
+use crate::together;
 
 /// Between the names of a category's path, in filters and facets.
 pub const CATEGORY_SEPARATOR: &str = " > ";
@@ -89,6 +90,9 @@ impl ItemDocument {
         document.add_i64(fields.price, self.lowest_price());
         for price in self.prices() {
             document.add_i64(fields.prices, price);
+        }
+        for value in together::values(self) {
+            document.add_u64(fields.variants, value);
         }
         if let Some(rating) = self.rating.filter(|rating| rating.is_finite()) {
             document.add_i64(fields.rating, (rating * 100.0).round() as i64);
@@ -173,7 +177,7 @@ impl ItemDocument {
         for (key, value) in self.all_attributes() {
             let values = columns.entry(attribute_key(key)).or_default();
             let value = value.trim();
-            if !value.is_empty() && value.len() <= LONGEST_FACET_VALUE && !values.contains(&value) {
+            if is_filter(value) && !values.contains(&value) {
                 values.push(value);
             }
         }
@@ -202,6 +206,11 @@ pub(crate) fn id_text(item_id: Uuid) -> String {
 pub(crate) fn tie(item_id: Uuid) -> u64 {
     let (high, low) = item_id.as_u64_pair();
     (high.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ low).wrapping_mul(0xff51_afd7_ed55_8ccd)
+}
+
+/// Whether a value of an attribute is filter and facet.
+pub(crate) fn is_filter(value: &str) -> bool {
+    !value.is_empty() && value.len() <= LONGEST_FACET_VALUE
 }
 
 pub(crate) fn attribute_key(key: &str) -> String {

@@ -13,6 +13,7 @@ use crate::document::attribute_key;
 use crate::filters::Dimension;
 use crate::query::{FacetCount, SearchError};
 use crate::schema::column;
+use crate::together::{self, Variants};
 use crate::values::{Row, Text, Values};
 
 /// The most values of a facet in an answer, the most frequent ones.
@@ -122,11 +123,38 @@ fn most_frequent<T: Ord>(counts: impl IntoIterator<Item = (T, u64)>) -> impl Ite
 /// Counts one facet on one segment.
 pub(crate) enum Tally {
     Absent,
-    Numbers { text: Text, counts: Vec<u32> },
-    Prices { counts: [u64; PRICE_STEPS.len()] },
-    Text { column: StrColumn, counts: Vec<u32>, block: Block<u64> },
-    Ratings { column: Column<i64>, counts: [u64; RATING_STEPS.len()], block: Block<i64> },
-    Stock { slots: Column<u64>, availability: Arc<Availability>, counts: [u64; 2], block: Block<u64> },
+    Numbers {
+        text: Text,
+        counts: Vec<u32>,
+    },
+    Prices {
+        counts: [u64; PRICE_STEPS.len()],
+        variants: Option<Variants>,
+    },
+    Text {
+        column: StrColumn,
+        counts: Vec<u32>,
+        block: Block<u64>,
+    },
+    /// Only what variants have that meet the filters.
+    OfVariants {
+        key: String,
+        column: StrColumn,
+        counts: Vec<u32>,
+        names: HashMap<u64, u64>,
+        variants: Variants,
+    },
+    Ratings {
+        column: Column<i64>,
+        counts: [u64; RATING_STEPS.len()],
+        block: Block<i64>,
+    },
+    Stock {
+        slots: Column<u64>,
+        availability: Arc<Availability>,
+        counts: [u64; 2],
+        block: Block<u64>,
+    },
 }
 
 /// The values that some documents have in a column, each beside its document.
@@ -153,6 +181,7 @@ impl Tally {
         segment: &SegmentReader,
         availability: &Arc<Availability>,
         values: &Values,
+        variants: Option<Variants>,
     ) -> tantivy::Result<Self> {
         let columns = segment.fast_fields();
         let numbers = |text: Text| Self::Numbers { text, counts: vec![0; values.names(text).len()] };
@@ -160,11 +189,17 @@ impl Tally {
             Dimension::Brand => numbers(Text::Brand),
             Dimension::Category => numbers(Text::Category),
             Dimension::Seller => numbers(Text::Seller),
-            Dimension::Price => Self::Prices { counts: Default::default() },
+            Dimension::Price => Self::Prices { counts: Default::default(), variants },
             Dimension::Attribute(key) => {
                 columns.str(&attribute_column(key))?.map_or(Self::Absent, |column| {
                     let counts = vec![0; column.num_terms()];
-                    Self::Text { column, counts, block: Block::default() }
+                    match variants {
+                        None => Self::Text { column, counts, block: Block::default() },
+                        Some(variants) => {
+                            let (key, names) = (key.clone(), HashMap::new());
+                            Self::OfVariants { key, column, counts, names, variants }
+                        }
+                    }
                 })
             }
             Dimension::Rating => columns.column_opt(column::RATING)?.map_or(Self::Absent, |column| {
@@ -191,10 +226,15 @@ impl Tally {
                     }
                 }
             }
-            Self::Prices { counts } => {
+            Self::Prices { counts, variants } => {
                 // An item with variants counts once in each range that it has a price in.
-                for row in rows {
+                for (document, row) in documents.iter().zip(rows) {
                     let mut left = row.prices;
+                    if let Some(variants) = variants
+                        && variants.read(*document)
+                    {
+                        left = variants.price_steps();
+                    }
                     while left > 0 {
                         counts[left.trailing_zeros() as usize] += 1;
                         left &= left - 1;
@@ -205,6 +245,25 @@ impl Tally {
                 block.read(column.ords(), documents);
                 for ordinal in &block.values {
                     counts[*ordinal as usize] += 1;
+                }
+            }
+            Self::OfVariants { key, column, counts, names, variants } => {
+                let mut text = String::new();
+                for document in documents {
+                    let several = variants.read(*document);
+                    for ordinal in column.term_ords(*document) {
+                        let mut name = || {
+                            *names.entry(ordinal).or_insert_with(|| {
+                                text.clear();
+                                // What cannot be read is nobody's.
+                                let there = column.ord_to_str(ordinal, &mut text).unwrap_or(false);
+                                if there { together::name(key, &text) } else { 0 }
+                            })
+                        };
+                        if !several || variants.fit_and_have(name()) {
+                            counts[ordinal as usize] += 1;
+                        }
+                    }
                 }
             }
             Self::Ratings { column, counts, block } => {
@@ -235,7 +294,7 @@ impl Tally {
         match self {
             Self::Absent => {}
             Self::Numbers { text, counts } => return Ok(Counts::Numbers(text, counts)),
-            Self::Text { column, counts, .. } => {
+            Self::Text { column, counts, .. } | Self::OfVariants { column, counts, .. } => {
                 let mut found: Vec<u64> =
                     (0..counts.len() as u64).filter(|at| counts[*at as usize] > 0).collect();
                 if found.len() > MOST_VALUES {
@@ -252,7 +311,7 @@ impl Tally {
                     }
                 })?;
             }
-            Self::Prices { counts } => {
+            Self::Prices { counts, .. } => {
                 for (step, count) in counts.into_iter().enumerate() {
                     add(price_range(step), count);
                 }

@@ -15,6 +15,7 @@ use crate::availability::Availability;
 use crate::document::{attribute, attribute_key};
 use crate::query::Query;
 use crate::schema::{Fields, Key, column};
+use crate::together::{self, Together, Wanted};
 
 /// What a filter or facet is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +83,22 @@ pub(crate) fn of_query(query: &Query, fields: &Fields) -> Vec<Filter> {
     filters
 }
 
+/// What of this one variant has to meet.
+pub(crate) fn together(filters: &[Filter]) -> Together {
+    let wanted = filters.iter().filter_map(|Filter { dimension, test }| {
+        let wanted = match (dimension, test) {
+            (Dimension::Attribute(_), Test::AnyTerm(terms)) => {
+                let keys = terms.iter().filter_map(|term| term.value().as_str().map(together::name_of_key));
+                Wanted::AnyOf(keys.collect())
+            }
+            (_, Test::Price(range)) => Wanted::Price(range.clone()),
+            _ => return None,
+        };
+        Some((dimension.clone(), wanted))
+    });
+    Together::new(wanted.collect())
+}
+
 impl Filter {
     /// As a clause of the query, for those that the inverted index answers.
     pub(crate) fn as_query(&self) -> Option<Box<dyn IndexQuery>> {
@@ -94,6 +111,11 @@ impl Filter {
             many => Box::new(BooleanQuery::union(many.iter().map(term).collect())),
         };
         Some(Box::new(ConstScoreQuery::new(any, 0.0)))
+    }
+
+    /// Whether variants differ in it.
+    pub(crate) fn is_of_variants(&self) -> bool {
+        matches!(self.dimension, Dimension::Attribute(_) | Dimension::Price)
     }
 
     /// As a check of one document after another.

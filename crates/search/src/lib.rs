@@ -35,6 +35,7 @@ mod suggest;
 mod synonyms;
 mod terms;
 mod text;
+mod together;
 mod values;
 mod variants;
 mod writer;

@@ -16,13 +16,14 @@ pub struct Query {
     pub category: Option<String>,
     /// Any of these.
     pub brand: Vec<String>,
-    /// In minor units, inclusive; any variant within the range will do.
+    /// In minor units, inclusive. One variant has to be within the range and have the attributes.
     pub min_price: Option<i64>,
     pub max_price: Option<i64>,
     pub min_rating: Option<f32>,
     pub seller: Option<Uuid>,
     pub in_stock: Option<bool>,
-    /// Values of one key are alternatives; every key must match. Variants' options count as well.
+    /// Values of one key are alternatives; every key must match. Variants' options count as well: one variant has to match all
+    /// of them, beside what the item says of itself.
     pub attributes: Vec<(String, String)>,
     pub sort: Sort,
     /// `brand`, `category`, `price`, `seller`, `rating`, `inStock`, `attributes.KEY`.

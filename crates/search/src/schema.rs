@@ -3,7 +3,8 @@
 //! Text lies in one field per kind, for weights, and once more in a catch-all, which every query term must be found in.
 //! Whatever is looked up whole (ids, filters, suggestions) shares one field, told apart by a letter, because each inverted
 //! field costs milliseconds in every commit. Facets count fast columns of the values as written; sorting reads fast columns.
-//! Change anything here, or in the analyzer, and [`FORMAT`] must rise: an index of another format is rebuilt.
+//! Change anything here, or in the analyzer, and [`FORMAT`] must rise: an index of another format is built anew. A field that
+//! is new comes last, so that an earlier format can be read until that is done.
 
 use tantivy::Term;
 use tantivy::schema::{
@@ -16,7 +17,7 @@ use crate::fnv::hash;
 use crate::text::{clip, squash};
 
 /// Version of everything that decides what is in the index.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
 const WRITTEN: &str = "written";
 /// Keys are cut here; the index takes no more than 64 KiB.
@@ -55,6 +56,8 @@ pub(crate) struct Fields {
     pub(crate) slot: Field,
     /// Pairs of halves of UUIDs: the item's, then those of its SKUs.
     pub(crate) ids: Field,
+    /// Which variants have what: see `together`.
+    pub(crate) variants: Field,
 }
 
 /// What a document can be looked up by. Cases, accents and white space do not matter.
@@ -116,6 +119,7 @@ pub(crate) mod column {
     pub(crate) const TIE: &str = "tie";
     pub(crate) const SLOT: &str = "slot";
     pub(crate) const IDS: &str = "ids";
+    pub(crate) const VARIANTS: &str = "variants";
 }
 
 pub(crate) fn build() -> (Schema, Fields) {
@@ -153,6 +157,7 @@ pub(crate) fn build() -> (Schema, Fields) {
         tie: schema.add_u64_field(column::TIE, FAST),
         slot: schema.add_u64_field(column::SLOT, FAST),
         ids: schema.add_u64_field(column::IDS, FAST),
+        variants: schema.add_u64_field(column::VARIANTS, FAST),
     };
     (schema.build(), fields)
 }

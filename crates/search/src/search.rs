@@ -20,6 +20,7 @@ use crate::query::{Hit, Hits, LARGEST_PAGE, Query, SearchError, Sort};
 use crate::schema::column;
 use crate::statistics::Statistics;
 use crate::terms::{self, Group};
+use crate::together::Together;
 use crate::variants::{self, CardVariant};
 use crate::{expansion, matching, ranking};
 
@@ -57,6 +58,7 @@ pub(crate) struct Search<'a> {
     expanded: bool,
     corrected: Option<String>,
     filters: Vec<Filter>,
+    together: Together,
     facets: Vec<Facet>,
     sort: Sort,
     cursor: Option<Cursor>,
@@ -114,6 +116,7 @@ impl<'a> Search<'a> {
             return Err(SearchError::Cursor);
         }
         Ok(Self {
+        let filters = filters::of_query(query, &index.fields);
             index,
             query,
             searcher,
@@ -121,7 +124,8 @@ impl<'a> Search<'a> {
             groups,
             expanded,
             corrected,
-            filters: filters::of_query(query, &index.fields),
+            together: filters::together(&filters),
+            filters,
             facets: facets::parse(&query.facets)?,
             sort,
             cursor,
@@ -284,6 +288,7 @@ impl<'a> Search<'a> {
             after: plan.after,
         };
         Ok(self.searcher.search(query.as_ref(), &pass)?)
+            together: self.together.clone(),
     }
 
     /// What `best` takes of all that match, by the score of the first phase.
@@ -307,6 +312,7 @@ impl<'a> Search<'a> {
     /// The query, and filters that are no part of it: each document has to be looked at, or a facet ignores its own.
     fn matching(&self, required: usize, facets: &[Facet]) -> (Box<dyn IndexQuery>, Checks) {
         let mut clauses = Vec::new();
+            together: self.together.clone(),
         let mut checks = Vec::new();
         for filter in &self.filters {
             let facet = facets.iter().position(|facet| facet.dimension == filter.dimension);

@@ -16,6 +16,7 @@ use crate::matching;
 use crate::query::{Hit, Query, SearchError};
 use crate::schema::Key;
 use crate::search::Search;
+use crate::together::Together;
 
 /// Words of an item that are looked for in others: those that tell most.
 const TELLING: usize = 12;
@@ -57,6 +58,7 @@ impl SearchIndex {
             fields: &self.fields,
             statistics: &search.searcher,
             filters: Vec::new(),
+            together: Together::default(),
             availability: &self.availability,
         };
         let best = ranked.best(&BooleanQuery::new(clauses), Best::new(size + 1, None, None))?;
@@ -83,6 +85,7 @@ impl SearchIndex {
         let search = Search::new(self, &shown)?;
         let pass = Pass {
             filters: Vec::new(),
+            together: Together::default(),
             facets: Vec::new(),
             availability: self.availability.clone(),
             values: self.values.clone(),
