@@ -24,6 +24,8 @@ fn searched(query: &str, searcher: Option<AccountId>) -> Noted {
         search_id: Uuid::from_u128(1),
         query: query.to_owned(),
         hits: 2,
+        corrected_query: None,
+        fewer_words: false,
         filters: vec![],
         leads_to: None,
         searcher: None,

@@ -294,6 +294,8 @@ async fn what_filters_left_tells_nothing_of_what_a_query_finds() {
         search_id: Uuid::nil(),
         query: "pot".to_owned(),
         hits: 2,
+        corrected_query: None,
+        fewer_words: false,
         filters: vec![],
         leads_to: brown.clone(),
         searcher: None,
@@ -312,6 +314,47 @@ async fn what_filters_left_tells_nothing_of_what_a_query_finds() {
     assert_eq!((all.rows[0].searches, all.rows[0].last_hits), (2, Some(2)));
     let popular = searches::popular(&world.pool, today, 10).await.unwrap();
     assert_eq!(popular, [PopularQuery { query: "pot".into(), leads_to: brown }]);
+    projections.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_found_by_a_correction_or_fewer_words_alone_is_told_apart() {
+    let world = World::on(Arc::new(MemoryLog::new(Arc::new(start_of_time)))).await;
+    let projections = world.start();
+    let made = |query: &str, hits| SearchMade {
+        search_id: Uuid::nil(),
+        query: query.to_owned(),
+        hits,
+        corrected_query: None,
+        fewer_words: false,
+        filters: vec![],
+        leads_to: None,
+        searcher: None,
+    };
+    let corrected = SearchMade { corrected_query: Some("pot".to_owned()), ..made("pto", 2) };
+    let fewer = SearchMade { fewer_words: true, ..made("pot with wings", 2) };
+    let stream = StreamName::new("search", "2026-01-01");
+    let mut position = 0;
+    let filtered = SearchMade { filters: vec!["brand".to_owned()], ..made("pto", 0) };
+    let again = SearchMade { fewer_words: true, ..made("red pot", 1) };
+    for event in [corrected, fewer, made("pot", 2), made("unicorn", 0), again, made("red pot", 1), filtered] {
+        position = world.append(stream.clone(), vec![SearchEvent::from(event)]).await;
+    }
+    world.settle(&projections, position).await;
+    let today = start_of_time().date_naive();
+    let told = async |without_results| {
+        let filter = QueryFilter { without_results, days: 1 };
+        let page = searches::queries(&world.pool, filter, today, None, 10).await.unwrap();
+        let told = |row: QueryView| (row.query, row.last_hits, row.corrected_query, row.fewer_words);
+        page.rows.into_iter().map(told).collect::<Vec<_>>()
+    };
+    let missed = [
+        ("pto".to_owned(), Some(2), Some("pot".to_owned()), false),
+        ("pot with wings".to_owned(), Some(2), None, true),
+        ("unicorn".to_owned(), Some(0), None, false),
+    ];
+    assert_eq!(told(true).await, missed);
+    assert!(told(false).await.contains(&("red pot".to_owned(), Some(1), None, false)), "as the last one was");
     projections.shutdown().await;
 }
 

@@ -29,6 +29,12 @@ pub struct SearchMade {
     pub query: String,
     /// On all pages.
     pub hits: u64,
+    /// What was searched for instead: the query has a word that no item has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrected_query: Option<String>,
+    /// No item has all of its words, so items that have most of them are among the hits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fewer_words: bool,
     /// The names of those that were set.
     pub filters: Vec<String>,
     /// What most of the first hits have in common.
@@ -88,7 +94,22 @@ pub fn is_harmless(query: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_harmless;
+    use super::{SearchEvent, SearchMade, is_harmless};
+    use crate::DomainEvent;
+
+    #[test]
+    fn a_search_says_how_it_was_found_and_one_that_does_not_still_reads() {
+        let before =
+            br#"{"searchId":"00000000-0000-0000-0000-000000000015","query":"red","hits":1,"filters":[]}"#;
+        let read = |json: &[u8]| match SearchEvent::from_json("SearchMade", 1, json) {
+            Ok(SearchEvent::SearchMade(made)) => made,
+            other => panic!("{other:?}"),
+        };
+        let made = read(before);
+        assert_eq!((&made.corrected_query, made.fewer_words), (&None, false));
+        let made = SearchMade { corrected_query: Some("rad".to_owned()), fewer_words: true, ..made };
+        assert_eq!(read(&SearchEvent::from(made.clone()).to_json()), made);
+    }
 
     #[test]
     fn what_could_be_a_secret_is_not_harmless() {

@@ -130,7 +130,7 @@ pub(crate) async fn search(
     let asked = Arc::clone(&query);
     let hits =
         tokio::task::spawn_blocking(move || index.search(&asked)).await.map_err(Problem::internal)??;
-    let search_id = typed.then(|| api.note_search(&query, hits.total, &hits.hits)).flatten();
+    let search_id = typed.then(|| api.note_search(&query, &hits)).flatten();
     let facets = hits.facets.into_iter().map(|(name, counts)| {
         (name, counts.into_iter().map(|facet| FacetBody { value: facet.value, count: facet.count }).collect())
     });

@@ -18,7 +18,7 @@ use souk_domain::{
     ItemId,
     search::{Facet, MAX_QUERY_LENGTH, ResultClicked, SearchEvent, SearchMade, is_harmless},
 };
-use souk_search::{CATEGORY_SEPARATOR, Hit, Query, normalised};
+use souk_search::{CATEGORY_SEPARATOR, Hit, Hits, Query, normalised};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -135,7 +135,19 @@ impl SearchEventBody {
                 let search_id = self.search_id.unwrap_or_else(fresh_id);
                 query.zip(hits).map(|(query, hits)| {
                     let filters = filters.unwrap_or_default();
-                    SearchMade { search_id, query, hits, filters, leads_to: None, searcher: None }.into()
+                    let (corrected_query, fewer_words, leads_to) = (None, false, None);
+                    let searcher = None;
+                    SearchMade {
+                        search_id,
+                        query,
+                        hits,
+                        corrected_query,
+                        fewer_words,
+                        filters,
+                        leads_to,
+                        searcher,
+                    }
+                    .into()
                 })
             }
             Some(_) => {
@@ -220,7 +232,7 @@ pub(crate) async fn record(
 
 impl Api {
     /// Records the first page of a search that somebody typed; the answer does not wait for it. `None`: it is none.
-    pub(crate) fn note_search(&self, query: &Query, total: usize, hits: &[Hit]) -> Option<Uuid> {
+    pub(crate) fn note_search(&self, query: &Query, hits: &Hits) -> Option<Uuid> {
         let text = normalised(query.term.as_deref()?);
         let recorded = !text.is_empty() && text.chars().count() <= MAX_QUERY_LENGTH && is_harmless(&text);
         if query.cursor.is_some() || !recorded {
@@ -230,9 +242,11 @@ impl Api {
         let made = SearchMade {
             search_id,
             query: text,
-            hits: total as u64,
+            hits: hits.total as u64,
+            corrected_query: hits.corrected_term.as_deref().map(normalised),
+            fewer_words: hits.fewer_words,
             filters: filters_of(query),
-            leads_to: in_common(hits),
+            leads_to: in_common(&hits.hits),
             searcher: None,
         };
         let at = self.market.clock.now();

@@ -77,6 +77,8 @@ pub struct Hits {
     pub facets: BTreeMap<String, Vec<FacetCount>>,
     /// What was searched for instead of what was typed.
     pub corrected_term: Option<String>,
+    /// Nothing has all words of the term: these have some. Said of a first page.
+    pub fewer_words: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -74,6 +74,7 @@ struct Page {
     next: Option<Cursor>,
     total: usize,
     facets: Vec<Counts>,
+    fewer_words: bool,
 }
 
 impl<'a> Search<'a> {
@@ -115,8 +116,8 @@ impl<'a> Search<'a> {
         if cursor.as_ref().is_some_and(|cursor| cursor.sort != sort || cursor.required > groups.len()) {
             return Err(SearchError::Cursor);
         }
-        Ok(Self {
         let filters = filters::of_query(query, &index.fields);
+        Ok(Self {
             index,
             query,
             searcher,
@@ -135,14 +136,18 @@ impl<'a> Search<'a> {
 
     fn by_column(&self, order: Order) -> Result<Hits, SearchError> {
         let plan = |required, after| Plan { required, order, limit: self.size + 1, after };
-        let (required, outcome) = match &self.cursor {
-            Some(cursor) => (cursor.required, self.pass(&plan(cursor.required, Some(cursor.after.into())))?),
+        let Relaxed { required, outcome, fewer_words } = match &self.cursor {
+            Some(cursor) => Relaxed {
+                required: cursor.required,
+                outcome: self.pass(&plan(cursor.required, Some(cursor.after.into())))?,
+                fewer_words: cursor.required < self.groups.len(),
+            },
             None => self.relaxing(1, |required| self.pass(&plan(required, None)))?,
         };
         let Outcome { total, best, facets } = outcome;
         let (candidates, more) = cut(best, self.size);
         let next = candidates.last().filter(|_| more).map(|last| self.next(required, last.rank));
-        self.hits(Page { candidates, next, total, facets })
+        self.hits(Page { candidates, next, total, facets, fewer_words })
     }
 
     fn by_relevance(&self) -> Result<Hits, SearchError> {
@@ -150,7 +155,8 @@ impl<'a> Search<'a> {
         let counted = |required, limit| self.pass(&Plan { required, order: Order::Any, limit, after: None });
         let Some(cursor) = &self.cursor else {
             let statistics = Statistics::measure(&self.searcher, fields, &self.groups)?;
-            let (required, mut outcome) = self.relaxing(FEW, |required| counted(required, WINDOW))?;
+            let Relaxed { required, mut outcome, fewer_words } =
+                self.relaxing(FEW, |required| counted(required, WINDOW))?;
             let mut floor = None;
             if outcome.total > WINDOW {
                 outcome.best = self.best(required, &statistics, Best::new(WINDOW, None, None))?;
@@ -167,7 +173,8 @@ impl<'a> Search<'a> {
             )?;
             let order = cursor::pack(ranked.iter().map(|candidate| candidate.rank.tie()));
             let ranked = (1..).zip(ranked).collect();
-            return self.window(required, &statistics, outcome, ranked, order, floor);
+            let hits = self.window(required, &statistics, outcome, ranked, order, floor)?;
+            return Ok(Hits { fewer_words, ..hits });
         };
 
         let statistics = Statistics::from_numbers(&cursor.statistics, fields, &self.groups);
@@ -200,7 +207,7 @@ impl<'a> Search<'a> {
             .last()
             .filter(|_| more)
             .map(|last| Cursor { statistics: statistics.numbers(), ..self.next(cursor.required, last.rank) });
-        self.hits(Page { candidates, next, total, facets })
+        self.hits(Page { candidates, next, total, facets, ..Page::default() })
     }
 
     /// A page of the second phase's order, where each candidate comes with how many have been shown with it; where it
@@ -238,7 +245,7 @@ impl<'a> Search<'a> {
             next = more.then(|| Cursor { statistics: statistics.numbers(), ..self.next(required, last) });
             candidates.extend(tail);
         }
-        self.hits(Page { candidates, next, total, facets })
+        self.hits(Page { candidates, next, total, facets, ..Page::default() })
     }
 
     /// Goes on after a rank of the pass.
@@ -262,9 +269,10 @@ impl<'a> Search<'a> {
         &self,
         few: usize,
         pass: impl Fn(usize) -> Result<Outcome, SearchError>,
-    ) -> Result<(usize, Outcome), SearchError> {
+    ) -> Result<Relaxed, SearchError> {
         let mut required = self.groups.len();
         let mut outcome = pass(required)?;
+        let none = outcome.total == 0;
         for fewer in [self.groups.len() * 2 / 3, 1] {
             let enough = if required == self.groups.len() { few } else { 1 };
             if outcome.total >= enough || fewer >= required || fewer == 0 {
@@ -273,13 +281,14 @@ impl<'a> Search<'a> {
             required = fewer;
             outcome = pass(required)?;
         }
-        Ok((required, outcome))
+        Ok(Relaxed { required, fewer_words: none && outcome.total > 0, outcome })
     }
 
     fn pass(&self, plan: &Plan) -> Result<Outcome, SearchError> {
         let (query, filters) = self.matching(plan.required, &self.facets);
         let pass = Pass {
             filters,
+            together: self.together.clone(),
             facets: self.facets.clone(),
             availability: self.index.availability.clone(),
             values: self.index.values.clone(),
@@ -288,7 +297,6 @@ impl<'a> Search<'a> {
             after: plan.after,
         };
         Ok(self.searcher.search(query.as_ref(), &pass)?)
-            together: self.together.clone(),
     }
 
     /// What `best` takes of all that match, by the score of the first phase.
@@ -304,6 +312,7 @@ impl<'a> Search<'a> {
             fields: &self.index.fields,
             statistics,
             filters: filters.into_iter().map(|(filter, _)| filter).collect(),
+            together: self.together.clone(),
             availability: &self.index.availability,
         };
         Ok(ranked.best(query.as_ref(), best)?)
@@ -312,7 +321,6 @@ impl<'a> Search<'a> {
     /// The query, and filters that are no part of it: each document has to be looked at, or a facet ignores its own.
     fn matching(&self, required: usize, facets: &[Facet]) -> (Box<dyn IndexQuery>, Checks) {
         let mut clauses = Vec::new();
-            together: self.together.clone(),
         let mut checks = Vec::new();
         for filter in &self.filters {
             let facet = facets.iter().position(|facet| facet.dimension == filter.dimension);
@@ -337,7 +345,14 @@ impl<'a> Search<'a> {
             .map(|facet| (facet.name.clone(), counts.next().unwrap_or_default().ordered(&self.index.values)))
             .collect();
         let next_cursor = page.next.map(|cursor| cursor.encode()).transpose()?;
-        Ok(Hits { hits, total: page.total, next_cursor, facets, corrected_term: self.corrected.clone() })
+        Ok(Hits {
+            hits,
+            total: page.total,
+            next_cursor,
+            facets,
+            corrected_term: self.corrected.clone(),
+            fewer_words: page.fewer_words,
+        })
     }
 
     pub(crate) fn hit(&self, candidate: &Candidate) -> Result<Hit, SearchError> {
@@ -369,6 +384,14 @@ impl<'a> Search<'a> {
             variant,
         })
     }
+}
+
+/// What was found with as many groups as had to be.
+struct Relaxed {
+    required: usize,
+    outcome: Outcome,
+    /// No document has all of them.
+    fewer_words: bool,
 }
 
 struct Plan {

@@ -256,3 +256,19 @@ fn odd_queries_are_answered() {
         assert_eq!(market.find(text).total, expected, "{text:?}");
     }
 }
+
+#[test]
+fn hits_say_whether_nothing_has_all_the_words() {
+    let market = Market::named(&["Red lamp of brass", "Red kettle", "Blue lamp of brass"]);
+    let fewer = |term: &str, sort| {
+        let query = Query { term: Some(term.to_owned()), sort, ..Query::default() };
+        let hits = market.index.search(&query).unwrap();
+        (hits.total > 0, hits.fewer_words)
+    };
+    for sort in [Sort::Relevance, Sort::Price] {
+        assert_eq!(fewer("red lamp", sort), (true, false), "others have one of them, this has both");
+        assert_eq!(fewer("green lamp brass", sort), (true, true));
+        assert_eq!(fewer("green unicorn", sort), (false, false), "nothing has any");
+        assert_eq!(fewer("lamp", sort), (true, false));
+    }
+}

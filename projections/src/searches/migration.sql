@@ -5,6 +5,8 @@ CREATE TABLE searches (
     searches    bigint           NOT NULL,
     clicks      bigint           NOT NULL,
     hits        bigint,                     -- of the last search; none where only clicks are known
+    corrected   text,                       -- what that one searched for instead
+    fewer_words boolean          NOT NULL,  -- no item had all of its words
     facet_name  text,                       -- what its first hits had in common
     facet_value text,
     last_at     timestamptz      NOT NULL,

@@ -31,6 +31,8 @@ struct Told {
     clicks: i64,
     /// Of the last search without filters: with them it says nothing of the query.
     hits: Option<i64>,
+    corrected: Option<String>,
+    fewer_words: bool,
     leads_to: Option<Facet>,
     last_at: DateTime<Utc>,
 }
@@ -42,7 +44,7 @@ impl Projector for Searches {
     }
 
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn filter(&self) -> Filter {
@@ -58,21 +60,23 @@ impl Projector for Searches {
         for event in events {
             let (search_event, _) = event::read::<SearchEvent>(event)?;
             let at = event.recorded_at;
-            let (query, made) = match search_event {
-                SearchEvent::SearchMade(made) => (made.query, Some((made.filters, made.hits, made.leads_to))),
-                SearchEvent::ResultClicked(clicked) => (clicked.query, None),
+            let query = match &search_event {
+                SearchEvent::SearchMade(made) => made.query.clone(),
+                SearchEvent::ResultClicked(clicked) => clicked.query.clone(),
             };
             let told = told.entry((query, at.date_naive())).or_default();
             told.last_at = at;
-            match made {
-                Some((filters, hits, leads_to)) => {
+            match search_event {
+                SearchEvent::SearchMade(made) => {
                     told.searches += 1;
-                    if filters.is_empty() {
-                        told.hits = Some(hits.try_into().unwrap_or(i64::MAX));
-                        told.leads_to = leads_to.or(told.leads_to.take());
+                    if made.filters.is_empty() {
+                        told.hits = Some(made.hits.try_into().unwrap_or(i64::MAX));
+                        told.corrected = made.corrected_query;
+                        told.fewer_words = made.fewer_words;
+                        told.leads_to = made.leads_to.or(told.leads_to.take());
                     }
                 }
-                None => told.clicks += 1,
+                SearchEvent::ResultClicked(_) => told.clicks += 1,
             }
         }
         if !told.is_empty() {
@@ -91,13 +95,16 @@ async fn add(
         told.values().map(|told| told.leads_to.as_ref().map(|facet| part(facet).as_str())).collect()
     };
     sqlx::query(
-        "INSERT INTO searches (query, day, searches, clicks, hits, facet_name, facet_value, last_at)
+        "INSERT INTO searches (query, day, searches, clicks, hits, corrected, fewer_words, facet_name,
+            facet_value, last_at)
          SELECT * FROM unnest($1::text[], $2::date[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[],
-            $7::text[], $8::timestamptz[])
+            $7::boolean[], $8::text[], $9::text[], $10::timestamptz[])
          ON CONFLICT (query, day) DO UPDATE SET
             searches = searches.searches + excluded.searches,
             clicks = searches.clicks + excluded.clicks,
             hits = coalesce(excluded.hits, searches.hits),
+            corrected = CASE WHEN excluded.hits IS NULL THEN searches.corrected ELSE excluded.corrected END,
+            fewer_words = CASE WHEN excluded.hits IS NULL THEN searches.fewer_words ELSE excluded.fewer_words END,
             facet_name = coalesce(excluded.facet_name, searches.facet_name),
             facet_value = coalesce(excluded.facet_value, searches.facet_value),
             last_at = excluded.last_at",
@@ -107,6 +114,8 @@ async fn add(
     .bind(told.values().map(|told| told.searches).collect::<Vec<_>>())
     .bind(told.values().map(|told| told.clicks).collect::<Vec<_>>())
     .bind(told.values().map(|told| told.hits).collect::<Vec<_>>())
+    .bind(told.values().map(|told| told.corrected.as_deref()).collect::<Vec<_>>())
+    .bind(told.values().map(|told| told.fewer_words).collect::<Vec<_>>())
     .bind(facet(|facet| &facet.name))
     .bind(facet(|facet| &facet.value))
     .bind(told.values().map(|told| told.last_at).collect::<Vec<_>>())
@@ -129,13 +138,17 @@ pub struct QueryView {
     pub searches: u64,
     /// Hits of the last search; `None` where only clicks are known.
     pub last_hits: Option<u64>,
+    /// What that one searched for instead.
+    pub corrected_query: Option<String>,
+    /// Whether it found items only that have some of the words.
+    pub fewer_words: bool,
     pub clicks: u64,
     pub last_at: DateTime<Utc>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct QueryFilter {
-    /// Only those whose last search found nothing.
+    /// Only those whose last search found nothing, or nothing that was asked for: other words, or fewer of them.
     pub without_results: bool,
     /// Today and the days before, so many together.
     pub days: u32,
@@ -156,9 +169,12 @@ pub async fn queries(
     let rows = sqlx::query(
         "SELECT * FROM (
             SELECT query, sum(searches)::bigint AS searches, sum(clicks)::bigint AS clicks, max(last_at) AS last_at,
-                (array_agg(hits ORDER BY day DESC) FILTER (WHERE hits IS NOT NULL))[1] AS hits
+                (array_agg(hits ORDER BY day DESC) FILTER (WHERE hits IS NOT NULL))[1] AS hits,
+                (array_agg(corrected ORDER BY day DESC) FILTER (WHERE hits IS NOT NULL))[1] AS corrected,
+                coalesce((array_agg(fewer_words ORDER BY day DESC) FILTER (WHERE hits IS NOT NULL))[1], false)
+                    AS fewer_words
             FROM views.searches WHERE day > $1 GROUP BY query) q
-         WHERE (NOT $2 OR hits = 0) AND (searches < $3 OR (searches = $3 AND query > $4))
+         WHERE (NOT $2 OR hits = 0 OR corrected IS NOT NULL OR fewer_words) AND (searches < $3 OR (searches = $3 AND query > $4))
          ORDER BY searches DESC, query LIMIT $5",
     )
     .bind(today.checked_sub_days(Days::new(filter.days.into())).unwrap_or(NaiveDate::MIN))
@@ -182,6 +198,8 @@ fn read(row: &PgRow) -> Result<QueryView, sqlx::Error> {
         query: row.try_get("query")?,
         searches: count(row.try_get("searches")?),
         last_hits: row.try_get::<Option<i64>, _>("hits")?.map(count),
+        corrected_query: row.try_get("corrected")?,
+        fewer_words: row.try_get("fewer_words")?,
         clicks: count(row.try_get("clicks")?),
         last_at: row.try_get("last_at")?,
     })

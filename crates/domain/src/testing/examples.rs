@@ -375,6 +375,8 @@ pub fn search() -> Vec<SearchEvent> {
         search_id,
         query: query.clone(),
         hits: 12,
+        corrected_query: None,
+        fewer_words: false,
         filters: vec!["brand".to_owned(), "inStock".to_owned()],
         leads_to: Some(Facet { name: "category".to_owned(), value: "Home > Lamps".to_owned() }),
         searcher: searcher.clone(),

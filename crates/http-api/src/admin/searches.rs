@@ -33,20 +33,24 @@ pub(crate) struct SearchedBody {
     searches: u64,
     /// Null where only clicks are known.
     last_hits: Option<u64>,
+    /// What the last one searched for instead: the query has a word that no item has.
+    corrected_query: Option<String>,
+    /// Whether the last one found no item that has all of the words.
+    fewer_words: bool,
     clicks: u64,
     last_at: DateTime<Utc>,
 }
 
 impl From<QueryView> for SearchedBody {
     fn from(view: QueryView) -> Self {
-        let QueryView { query, searches, last_hits, clicks, last_at } = view;
-        Self { query, searches, last_hits, clicks, last_at }
+        let QueryView { query, searches, last_hits, corrected_query, fewer_words, clicks, last_at } = view;
+        Self { query, searches, last_hits, corrected_query, fewer_words, clicks, last_at }
     }
 }
 
 /// What was searched for, the most frequent first.
 #[utoipa::path(get, path = "/v1/admin/searches", tag = "Administration", security(("bearer" = [])),
-    params(("withoutResults" = Option<bool>, Query, description = "Only what found nothing when it was last searched for."),
+    params(("withoutResults" = Option<bool>, Query, description = "Only what found nothing when it was last searched for, or only by other or fewer words."),
         ("days" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("size" = Option<u32>, Query),
         ("Souk-Min-Position" = Option<u64>, Header)),
     responses((status = 200, body = SearchPage), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody),

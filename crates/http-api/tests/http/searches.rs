@@ -84,8 +84,8 @@ async fn a_search_and_a_click_are_recorded_and_reported() {
     };
     let missed = report("withoutResults=true&days=30").await;
     let last_at = &missed["searches"][0]["lastAt"];
-    let expected =
-        json!({ "query": "unicorn", "searches": 2, "lastHits": 0, "clicks": 0, "lastAt": last_at });
+    let expected = json!({ "query": "unicorn", "searches": 2, "lastHits": 0, "correctedQuery": null, "fewerWords": false,
+            "clicks": 0, "lastAt": last_at });
     assert_eq!(missed, json!({ "searches": [expected], "nextCursor": null }));
     let first = report("size=1").await;
     let second = report(&format!("size=1&cursor={}", first["nextCursor"].as_str().unwrap())).await;
@@ -96,6 +96,32 @@ async fn a_search_and_a_click_are_recorded_and_reported() {
     shop.get("/v1/admin/searches").by(&sam).send().await.problem(403, "forbidden");
     let call = shop.get("/v1/admin/searches?days=91&withoutResults=maybe").by(&admin).send().await;
     assert_eq!(call.problem(400, "malformed").fields(), ["withoutResults", "days"]);
+}
+
+#[tokio::test]
+async fn what_is_found_by_other_or_fewer_words_is_reported_as_missed() {
+    let shop = Shop::open().await;
+    let (sam, admin) = (shop.join("sam", "seller").await, shop.appoint("root", Role::Admin).await);
+    let at = shop.post("/v1/items", item("A", 5)).by(&sam).send().await.expect(201).position();
+    let mut events = recorded(&shop);
+    let mut position = 0;
+    for (term, told, says) in [
+        ("lantern", "correctedQuery", json!(null)),
+        ("lantarn", "correctedQuery", json!("lantern")),
+        ("red+lantern+unicorn", "fewerWords", json!(true)),
+    ] {
+        let search = shop.get(&format!("/v1/items?term={term}")).with("souk-min-position", &at);
+        assert_eq!(search.send().await.expect(200).body["total"], 1, "{term}");
+        let (made_at, made) = next(&mut events).await;
+        assert_eq!(made[told], says, "{made}");
+        position = made_at;
+    }
+    let report = shop.get("/v1/admin/searches?withoutResults=true").by(&admin);
+    let missed = report.with("souk-min-position", &position.to_string()).send().await.expect(200).body;
+    let told: Vec<_> = missed["searches"].as_array().unwrap().iter().collect();
+    assert_eq!(told.len(), 2, "{missed}");
+    assert_eq!((&told[0]["query"], &told[0]["correctedQuery"]), (&json!("lantarn"), &json!("lantern")));
+    assert_eq!((&told[1]["query"], &told[1]["fewerWords"]), (&json!("red lantern unicorn"), &json!(true)));
 }
 
 #[tokio::test]
