@@ -1,5 +1,5 @@
 //! A market of several processes over one event server, which takes appends with a password alone: two each of `api`,
-//! `process`, `project` and `search`.
+//! `process`, `project` and `search`, or fewer that do more.
 
 use std::{
     fs::File,
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    Person,
+    Gate, Person,
     server::{binary, free_address},
 };
 
@@ -43,12 +43,21 @@ struct Node {
     arguments: Vec<String>,
     /// Where it answers: over HTTP, or gRPC.
     address: String,
+    /// What is asked there to see that it is up.
+    sign: &'static str,
+    /// Where it finds the log.
+    log: String,
     process: Option<Child>,
 }
 
 impl Fleet {
     /// Starts all of them, and waits until those that answer do.
     pub async fn start() -> Self {
+        Self::of(&["api", "process", "project", "api,search"], 2).await
+    }
+
+    /// So many processes of each of these roles, named after the last of its roles.
+    pub async fn of(each: &[&str], number: usize) -> Self {
         let log = free_address();
         let mut fleet = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -58,18 +67,19 @@ impl Fleet {
         };
         let serve =
             ["events", "serve", "--listen", &log, "--allow-append", "--event-server-credential", CREDENTIAL];
-        fleet.add("log", &log, &serve);
+        fleet.add("log", &log, "", &serve);
         fleet.begin("log").await;
-        for roles in ["api", "process", "project", "api,search"] {
-            for number in 1..=2 {
+        for &roles in each {
+            for number in 1..=number {
                 let name = format!("{}{number}", roles.rsplit(',').next().unwrap());
                 let (listen, metrics) = (free_address(), free_address());
                 let mut serve =
                     vec!["serve", "--roles", roles, "--listen", &listen, "--metrics-listen", &metrics];
                 serve.push("--webhook-allow-private");
                 // A process without an API shows by its metrics that it is there.
-                let address = if roles.starts_with("api") { &listen } else { &metrics };
-                fleet.add(&name, address, &serve);
+                let (address, sign) =
+                    if roles.starts_with("api") { (&listen, "readyz") } else { (&metrics, "metrics") };
+                fleet.add(&name, address, sign, &serve);
             }
         }
         for name in fleet.names() {
@@ -81,9 +91,25 @@ impl Fleet {
         fleet
     }
 
-    fn add(&mut self, name: &str, address: &str, arguments: &[&str]) {
+    fn add(&mut self, name: &str, address: &str, sign: &'static str, arguments: &[&str]) {
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        self.nodes.push(Node { name: name.into(), arguments, address: address.into(), process: None });
+        let (name, address, log) = (name.into(), address.into(), self.log.clone());
+        self.nodes.push(Node { name, arguments, address, sign, log, process: None });
+    }
+
+    /// From its next start on a process finds the log at the end of this.
+    pub fn put_between(&mut self, name: &str, gate: &Gate) {
+        self.node_mut(name).log = gate.address().into();
+    }
+
+    /// Where the event server answers.
+    pub fn log_address(&self) -> &str {
+        &self.log
+    }
+
+    /// Where a process keeps its files.
+    pub fn data_dir(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -99,8 +125,7 @@ impl Fleet {
         let arguments: Vec<_> = self.node(name).arguments.iter().map(String::as_str).collect();
         let mut command = self.command(name, &arguments);
         let process = command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
-        let position = self.nodes.iter().position(|node| node.name == name).unwrap();
-        self.nodes[position].process = Some(process);
+        self.node_mut(name).process = Some(process);
         if name == "log" {
             self.until_up(name).await;
         }
@@ -110,8 +135,9 @@ impl Fleet {
         let mut command = Command::new(binary());
         command.args(arguments).arg("--data-dir").arg(self.folder.path().join(name));
         if name != "log" {
+            let log = self.nodes.iter().find(|node| node.name == name).map_or(&self.log, |node| &node.log);
             command
-                .args(["--event-log", &format!("kurrentdb://{CREDENTIAL}@{}?tls=false", self.log)])
+                .args(["--event-log", &format!("kurrentdb://{CREDENTIAL}@{log}?tls=false")])
                 .args(["--database-url", self.database.url(), "--master-key", MASTER_KEY, "--sandbox-bank"])
                 .arg(self.bank_file());
         }
@@ -121,10 +147,23 @@ impl Fleet {
 
     /// kill -9.
     pub async fn kill(&mut self, name: &str) {
-        let position = self.nodes.iter().position(|node| node.name == name).unwrap();
-        let mut process = self.nodes[position].process.take().unwrap();
+        let mut process = self.node_mut(name).process.take().unwrap();
         kill(Pid::from_raw(process.id().unwrap().cast_signed()), Signal::SIGKILL).unwrap();
         process.wait().await.unwrap();
+    }
+
+    /// It is there, and does nothing, until [`Self::wake`].
+    pub fn freeze(&self, name: &str) {
+        self.signal(name, Signal::SIGSTOP);
+    }
+
+    pub fn wake(&self, name: &str) {
+        self.signal(name, Signal::SIGCONT);
+    }
+
+    fn signal(&self, name: &str, signal: Signal) {
+        let id = self.node(name).process.as_ref().unwrap().id().unwrap();
+        kill(Pid::from_raw(id.cast_signed()), signal).unwrap();
     }
 
     /// Ends all of them, the log last.
@@ -139,8 +178,7 @@ impl Fleet {
 
     pub async fn until_up(&mut self, name: &str) {
         let started = Instant::now();
-        let address = self.node(name).address.clone();
-        let path = if name.starts_with("api") || name.starts_with("search") { "readyz" } else { "metrics" };
+        let (address, path) = (self.node(name).address.clone(), self.node(name).sign);
         loop {
             let up = match name {
                 "log" => tokio::net::TcpStream::connect(&address).await.is_ok(),
@@ -162,6 +200,10 @@ impl Fleet {
 
     fn node(&self, name: &str) -> &Node {
         self.nodes.iter().find(|node| node.name == name).unwrap()
+    }
+
+    fn node_mut(&mut self, name: &str) -> &mut Node {
+        self.nodes.iter_mut().find(|node| node.name == name).unwrap()
     }
 
     pub fn address(&self, name: &str) -> String {

@@ -5,9 +5,11 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod fleet;
+mod gate;
 mod people;
 mod server;
 
 pub use fleet::Fleet;
+pub use gate::Gate;
 pub use people::{Answer, Person, address, card, item, money};
 pub use server::{Server, binary, free_address, traversable};

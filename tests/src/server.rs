@@ -29,7 +29,9 @@ pub fn binary() -> PathBuf {
 
 pub struct Server {
     folder: TempDir,
-    database: TestDatabase,
+    /// None of one that somebody else runs.
+    database: Option<TestDatabase>,
+    database_url: String,
     script: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
@@ -57,9 +59,16 @@ impl Server {
 
     /// Without any data yet; [`Self::resume`] starts it.
     pub async fn unstarted() -> Self {
+        let database = TestPostgres::shared().await.database().await;
+        Self { database_url: database.url().to_owned(), database: Some(database), ..Self::on("") }
+    }
+
+    /// The same, on somebody else's PostgreSQL.
+    pub fn on(database_url: &str) -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
-            database: TestPostgres::shared().await.database().await,
+            database: None,
+            database_url: database_url.into(),
             script: "{}".into(),
             arguments: Vec::new(),
             environment: Vec::new(),
@@ -75,6 +84,12 @@ impl Server {
 
     /// Starts it on the data it has.
     pub async fn resume(&mut self) {
+        self.launch();
+        self.until_ready().await;
+    }
+
+    /// As [`Self::resume`], but waits for nothing.
+    pub fn launch(&mut self) {
         let script = self.folder.path().join("sandbox.json");
         std::fs::write(&script, &self.script).unwrap();
         let (listen, metrics) = (free_address(), free_address());
@@ -90,7 +105,6 @@ impl Server {
             .unwrap();
         self.process = Some(process);
         self.address = format!("http://{listen}");
-        self.until_ready().await;
     }
 
     /// A command of the program on this server's data.
@@ -101,7 +115,7 @@ impl Server {
             .arg("--data-dir")
             .arg(self.data_dir())
             .arg("--database-url")
-            .arg(self.database.url())
+            .arg(&self.database_url)
             .env("SOUK_LOG", "info")
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
@@ -222,7 +236,7 @@ impl Server {
 
     /// Its PostgreSQL.
     pub async fn pool(&self) -> PgPool {
-        self.database.pool().await
+        self.database.as_ref().unwrap().pool().await
     }
 
     /// The event log, opened as any SQLite tool may.

@@ -133,6 +133,7 @@ impl Api {
         &self,
         ask: impl FnOnce(&Recommender) -> Result<T, RecommendationError> + Send + 'static,
     ) -> Result<T, Problem> {
+        self.index()?;
         let recommender = self.recommender.clone();
         let recommender =
             recommender.ok_or_else(|| Problem::unavailable("this process has no search index"))?;

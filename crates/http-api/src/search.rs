@@ -12,7 +12,7 @@ use crate::{
     Api,
     answer::view,
     extract::{MinPosition, Params},
-    problem::{Problem, ProblemBody},
+    problem::{Kind, Problem, ProblemBody},
 };
 
 /// What `facets=true` stands for.
@@ -146,7 +146,13 @@ pub(crate) async fn search(
 
 impl Api {
     pub(crate) fn index(&self) -> Result<Arc<SearchIndex>, Problem> {
-        self.search.clone().ok_or_else(|| Problem::unavailable("this process has no search index"))
+        let index = self.search.clone();
+        let index = index.ok_or_else(|| Problem::unavailable("this process has no search index"))?;
+        // It would find too little, and nobody could tell.
+        if !index.is_ready() {
+            return Err(Problem::new(Kind::Behind).retry_after(1));
+        }
+        Ok(index)
     }
 }
 
@@ -231,7 +237,6 @@ fn facets(given: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::Kind;
 
     #[test]
     fn a_query_is_read() {

@@ -212,7 +212,7 @@ pub(crate) async fn record(
         SearchEvent::SearchMade(made) => (made.search_id, None),
         SearchEvent::ResultClicked(click) => {
             let item = click.item_id.0;
-            if let Some(index) = &api.search
+            if let Some(index) = api.search.as_ref().filter(|index| index.is_ready())
                 && !index.has(item)?
             {
                 return Err(Problem::invalid("itemId", "There is no such item."));

@@ -1,12 +1,18 @@
 //! The index on disk and its reader. What is committed carries the caller's position and the format in its payload, so a
-//! crash at any instruction leaves an index that says where to go on; an index of another format, or a damaged one, is
-//! replaced by an empty one at no position, for the caller to fill again.
+//! crash at any instruction leaves an index that says where to go on; a damaged one is replaced by an empty one at no
+//! position, for the caller to fill again. Each format has a folder of its own: an index of an earlier one answers until
+//! the new one is whole, if what is read of it is there.
+//!
+//! An index is whole once its caller has said so ([`IndexWriter::commit_whole`]). Until then what it finds may be anything
+//! between nothing and all: [`SearchIndex::is_ready`] says whether there is something to ask.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::mem;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -52,6 +58,8 @@ pub enum Origin {
     /// There was no index.
     Created,
     Opened,
+    /// There was one of an earlier format, which answers until the new one is whole.
+    Beside,
     /// There was one that could not be used, for this reason.
     Recreated(String),
 }
@@ -65,6 +73,10 @@ pub struct SearchIndex {
     pub(crate) config: Config,
     reader: IndexReader,
     position: RwLock<Option<u64>>,
+    whole: AtomicBool,
+    /// Answers until this one is whole.
+    older: RwLock<Option<Older>>,
+    directory: PathBuf,
     origin: Origin,
     rules: RwLock<Rules>,
     popular: RwLock<Arc<Popular>>,
@@ -89,12 +101,25 @@ struct Rules {
 struct Payload {
     format: u32,
     position: u64,
+    /// Whether nothing below the position is missing. Formats before the fourth did not say.
+    #[serde(default = "always")]
+    whole: bool,
+}
+
+fn always() -> bool {
+    true
+}
+
+/// An index of an earlier format.
+struct Older {
+    reader: IndexReader,
+    position: Option<u64>,
 }
 
 impl SearchIndex {
     /// Opens the index in `directory`, or makes one there.
     pub fn open(directory: &Path, config: Config) -> Result<Arc<Self>, SearchError> {
-        let place = directory.join("index");
+        let place = directory.join(folder(FORMAT));
         let analyzer = Analyzer::new();
         fs::create_dir_all(&place)?;
         // Both read a great deal.
@@ -104,7 +129,7 @@ impl SearchIndex {
             (availability.join().unwrap_or_else(|panic| resume_unwind(panic)), existing)
         });
         let availability = Arc::new(availability);
-        let (opened, origin) = match existing {
+        let (opened, mut origin) = match existing {
             Ok(Some(opened)) => (opened, Origin::Opened),
             Ok(None) => (Opened::create(&place)?, Origin::Created),
             Err(Unusable::Replace(reason)) => {
@@ -115,7 +140,11 @@ impl SearchIndex {
             }
             Err(Unusable::Fail(error)) => return Err(error),
         };
-        let Opened { index, fields, reader, position } = opened;
+        let Opened { index, fields, reader, position, whole } = opened;
+        let older = if whole { None } else { Opened::older(directory)? };
+        if older.is_some() {
+            origin = Origin::Beside;
+        }
         let index = Self {
             index,
             fields,
@@ -125,11 +154,17 @@ impl SearchIndex {
             config,
             reader,
             position: RwLock::new(position),
+            whole: AtomicBool::new(whole),
+            older: RwLock::new(older),
+            directory: directory.to_owned(),
             origin,
             rules: RwLock::default(),
             popular: RwLock::default(),
         };
-        index.restore_slots()?;
+        index.restore_slots(&index.searcher())?;
+        if index.older.read().is_some() {
+            index.restore_slots(&index.reader.searcher())?;
+        }
         Ok(Arc::new(index))
     }
 
@@ -140,6 +175,29 @@ impl SearchIndex {
     /// What the last commit said; everything up to there is found. `None` asks for a rebuild from the beginning.
     pub fn position(&self) -> Option<u64> {
         *self.position.read()
+    }
+
+    /// Whether there is anything to ask: this index, once it is whole, or one of an earlier format.
+    pub fn is_ready(&self) -> bool {
+        self.is_whole() || self.is_older_shown()
+    }
+
+    /// Whether this index has everything below its position.
+    pub fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
+    }
+
+    /// Whether an index of an earlier format answers.
+    pub fn is_older_shown(&self) -> bool {
+        self.older.read().is_some()
+    }
+
+    /// Everything up to there is found by who asks now.
+    pub fn shown_position(&self) -> Option<u64> {
+        match &*self.older.read() {
+            Some(older) => older.position,
+            None => self.position(),
+        }
     }
 
     /// How many items there are to find.
@@ -216,7 +274,27 @@ impl SearchIndex {
     }
 
     pub(crate) fn searcher(&self) -> Searcher {
-        self.reader.searcher()
+        match &*self.older.read() {
+            Some(older) => older.reader.searcher(),
+            None => self.reader.searcher(),
+        }
+    }
+
+    /// Nothing is missing from now on: what answered until now is no longer needed.
+    pub(crate) fn show_whole(&self) -> Result<(), SearchError> {
+        // Read before it is asked.
+        self.values.follow(&self.reader.searcher())?;
+        self.whole.store(true, Ordering::Release);
+        *self.older.write() = None;
+        for place in folders(&self.directory)?.into_values().filter(|place| !place.ends_with(folder(FORMAT)))
+        {
+            tracing::info!(path = %place.display(), "the search index of an earlier format is no longer needed");
+            // Whoever still searches it has its files open. What stays is removed by the next who gets here.
+            if let Err(error) = fs::remove_dir_all(&place) {
+                tracing::warn!(path = %place.display(), %error, "not removed");
+            }
+        }
+        Ok(())
     }
 
     /// Shows what was committed at `position`.
@@ -233,8 +311,8 @@ impl SearchIndex {
     }
 
     /// Tells the availability table which slots are taken, by whom.
-    fn restore_slots(&self) -> Result<(), SearchError> {
-        for segment in self.searcher().segment_readers() {
+    fn restore_slots(&self, searcher: &Searcher) -> Result<(), SearchError> {
+        for segment in searcher.segment_readers() {
             let slots = segment.fast_fields().u64(column::SLOT)?;
             let ids = segment.fast_fields().u64(column::IDS)?;
             let items = segment.doc_ids_alive().filter_map(|document| {
@@ -268,8 +346,30 @@ pub(crate) fn source<'a>(document: &'a TantivyDocument, fields: &Fields) -> &'a 
     document.get_first(fields.source).and_then(|value| value.as_bytes()).unwrap_or_default()
 }
 
-pub(crate) fn payload(position: u64) -> Result<String, SearchError> {
-    Ok(serde_json::to_string(&Payload { format: FORMAT, position })?)
+pub(crate) fn payload(position: u64, whole: bool) -> Result<String, SearchError> {
+    Ok(serde_json::to_string(&Payload { format: FORMAT, position, whole })?)
+}
+
+/// Where the index of a format lies.
+fn folder(format: u32) -> String {
+    format!("index-{format}")
+}
+
+/// The indexes there are, by format. Before the fourth format all had one folder.
+fn folders(directory: &Path) -> Result<BTreeMap<u32, PathBuf>, SearchError> {
+    let mut folders = BTreeMap::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let format = entry.file_name().to_str().and_then(|name| match name.strip_prefix("index") {
+            Some("") => Some(0),
+            Some(format) => format.strip_prefix('-')?.parse().ok(),
+            None => None,
+        });
+        if let Some(format) = format {
+            folders.insert(format, entry.path());
+        }
+    }
+    Ok(folders)
 }
 
 struct Opened {
@@ -277,6 +377,7 @@ struct Opened {
     fields: Fields,
     reader: IndexReader,
     position: Option<u64>,
+    whole: bool,
 }
 
 enum Unusable {
@@ -305,18 +406,64 @@ impl Opened {
         if index.schema() != schema {
             return Err(Unusable::Replace("its fields are those of another version".to_owned()));
         }
-        let position = match index.load_metas().map_err(judge)?.payload {
-            None => None,
+        let (position, whole) = match index.load_metas().map_err(judge)?.payload {
+            None => (None, false),
             Some(payload) => match serde_json::from_str::<Payload>(&payload) {
-                Ok(Payload { format: FORMAT, position }) => Some(position),
+                Ok(Payload { format: FORMAT, position, whole }) => (Some(position), whole),
                 _ => return Err(Unusable::Replace("its content is that of another version".to_owned())),
             },
         };
+        Self::sound(index, fields, position, whole).map(Some)
+    }
+
+    /// The newest of an earlier format that can be read.
+    fn older(directory: &Path) -> Result<Option<Older>, SearchError> {
+        let earlier = folders(directory)?.into_iter().rev().filter(|(format, _)| *format < FORMAT);
+        for (_, place) in earlier {
+            let read = MmapDirectory::open(&place)
+                .map_err(|error| judge(error.into()))
+                .and_then(|directory| Index::open(directory).map_err(judge))
+                .and_then(Self::read_older);
+            match read {
+                Ok(older) => {
+                    tracing::info!(path = %place.display(), "a search index of an earlier format answers until a new one is whole");
+                    return Ok(Some(older));
+                }
+                Err(Unusable::Replace(reason)) => {
+                    tracing::warn!(path = %place.display(), reason, "search index of an earlier format not usable");
+                }
+                Err(Unusable::Fail(error)) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_older(index: Index) -> Result<Older, Unusable> {
+        let (schema, fields) = schema::build();
+        let theirs = index.schema();
+        // What came later is missing as it is in a segment where no document has it.
+        if theirs.num_fields() > schema.num_fields()
+            || theirs.fields().any(|(field, entry)| schema.get_field_entry(field) != entry)
+        {
+            return Err(Unusable::Replace("its fields are those of another version".to_owned()));
+        }
+        let payload = index.load_metas().map_err(judge)?.payload;
+        let payload = payload.and_then(|payload| serde_json::from_str::<Payload>(&payload).ok());
+        match payload {
+            Some(Payload { format, position, whole: true }) if format < FORMAT => {
+                let Self { reader, position, .. } = Self::sound(index, fields, Some(position), true)?;
+                Ok(Older { reader, position })
+            }
+            _ => Err(Unusable::Replace("it is not whole".to_owned())),
+        }
+    }
+
+    fn sound(index: Index, fields: Fields, position: Option<u64>, whole: bool) -> Result<Self, Unusable> {
         let damaged = index.validate_checksum().map_err(judge)?;
         if let Some(file) = damaged.iter().next() {
             return Err(Unusable::Replace(format!("{} is damaged", file.display())));
         }
-        Self::read(index, fields, position).map(Some).map_err(judge)
+        Self::read(index, fields, position, whole).map_err(judge)
     }
 
     fn create(place: &PathBuf) -> Result<Self, SearchError> {
@@ -324,13 +471,13 @@ impl Opened {
         // A page shows twenty items out of as many blocks; small ones are unpacked the sooner.
         let settings = IndexSettings { docstore_blocksize: STORE_BLOCK, ..IndexSettings::default() };
         let index = Index::builder().schema(schema).settings(settings).create_in_dir(place)?;
-        Ok(Self::read(index, fields, None)?)
+        Ok(Self::read(index, fields, None, false)?)
     }
 
-    fn read(mut index: Index, fields: Fields, position: Option<u64>) -> tantivy::Result<Self> {
+    fn read(mut index: Index, fields: Fields, position: Option<u64>, whole: bool) -> tantivy::Result<Self> {
         index.set_tokenizers(schema::tokenizers());
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        Ok(Self { index, fields, reader, position })
+        Ok(Self { index, fields, reader, position, whole })
     }
 }
 

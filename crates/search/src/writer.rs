@@ -70,8 +70,21 @@ impl IndexWriter {
     /// Makes everything written so far durable and visible; `position` is what [`SearchIndex::position`] says from then on.
     /// After an error the writer must be dropped: what it held is lost, what was committed before is not.
     pub fn commit(&mut self, position: u64) -> Result<(), SearchError> {
+        self.commit_as(position, self.index.is_whole())
+    }
+
+    /// As [`Self::commit`], and says that nothing is missing: from now on the index is [ready](SearchIndex::is_ready). Without
+    /// a position there is nothing to be missing yet.
+    pub fn commit_whole(&mut self, position: Option<u64>) -> Result<(), SearchError> {
+        if let Some(position) = position {
+            self.commit_as(position, true)?;
+        }
+        self.index.show_whole()
+    }
+
+    fn commit_as(&mut self, position: u64, whole: bool) -> Result<(), SearchError> {
         let mut prepared = self.inner.prepare_commit()?;
-        prepared.set_payload(&payload(position)?);
+        prepared.set_payload(&payload(position, whole)?);
         prepared.commit()?;
         self.index.show(position)?;
         self.pending = 0;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -92,6 +92,12 @@ impl Market {
 
 fn reopen(directory: &Path) -> Arc<SearchIndex> {
     SearchIndex::open(directory, Config::default()).unwrap()
+}
+
+/// Where the files of the index lie.
+fn place(directory: &Path) -> PathBuf {
+    let mut entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    entries.find(|entry| entry.file_name().to_string_lossy().starts_with("index")).unwrap().path()
 }
 
 fn term(term: &str) -> Query {
@@ -539,7 +545,7 @@ fn a_damaged_index_is_replaced_by_an_empty_one() {
     for (number, damage) in damages.into_iter().enumerate() {
         let Market { directory, index, writer } = Market::new([item(1, "Lamp")]);
         drop((index, writer));
-        damage(&directory.path().join("index"));
+        damage(&place(directory.path()));
         let index = reopen(directory.path());
         assert!(matches!(index.origin(), Origin::Recreated(_)), "damage {number}: {:?}", index.origin());
         assert_eq!((index.position(), index.len()), (None, 0), "damage {number}");
@@ -862,4 +868,69 @@ fn filters_find_what_a_buyer_would_and_facets_count_what_they_would_find() {
         }
         assert!(expected.len() > 200 && found == expected, "{colour}: {} of {}", found.len(), expected.len());
     }
+}
+
+#[test]
+fn an_index_is_ready_once_it_is_whole_and_stays_so() {
+    let Market { directory, index, mut writer } = Market::new([item(1, "Lamp")]);
+    assert!(!index.is_ready(), "there may be more to come");
+    drop((index, writer));
+    let index = reopen(directory.path());
+    assert_eq!((index.position(), index.is_ready()), (Some(1), false), "a crash does not make it whole");
+    writer = index.writer().unwrap();
+    writer.commit_whole(Some(2)).unwrap();
+    assert!(index.is_ready());
+    writer.commit(3).unwrap();
+    drop((index, writer));
+    assert!(reopen(directory.path()).is_ready());
+    // Of nothing nothing is missing.
+    let empty = tempfile::tempdir().unwrap();
+    let index = reopen(empty.path());
+    index.writer().unwrap().commit_whole(None).unwrap();
+    assert!(index.is_ready());
+}
+
+#[test]
+fn an_index_of_an_earlier_format_answers_until_the_new_one_is_whole() {
+    let Market { directory, index, mut writer } =
+        Market::new([lamp(1, "Lumen", "Red"), lamp(2, "Glow", "Red")]);
+    writer.commit_whole(Some(7)).unwrap();
+    drop((index, writer));
+    let now = place(directory.path());
+    let before = now.with_file_name("index");
+    fs::rename(&now, &before).unwrap();
+    let meta = fs::read_to_string(before.join("meta.json")).unwrap();
+    // Formats before the fourth did not say whether they were whole.
+    let meta = meta.replace("format\\\":4", "format\\\":3").replace(",\\\"whole\\\":true", "");
+    assert!(meta.contains("{\\\"format\\\":3,\\\"position\\\":7}"), "{meta}");
+    fs::write(before.join("meta.json"), meta).unwrap();
+
+    let query = Query { brand: vec!["Lumen".to_owned()], facets: vec!["brand".to_owned()], ..term("lamp") };
+    let looks_as_ever = |index: &Arc<SearchIndex>| {
+        let hits = index.search(&query).unwrap();
+        assert_eq!((hits.total, index.len(), index.suggest("lum", 5).len()), (1, 2, 1));
+        assert_eq!(facet(&hits, "brand"), counts(&[("Glow", 1), ("Lumen", 1)]));
+        assert!(index.is_ready());
+    };
+    let index = reopen(directory.path());
+    assert_eq!((index.origin(), index.position(), index.shown_position()), (&Origin::Beside, None, Some(7)));
+    looks_as_ever(&index);
+    let mut writer = index.writer().unwrap();
+    writer.upsert(lamp(1, "Lumen", "Red")).unwrap();
+    writer.commit(3).unwrap();
+    looks_as_ever(&index);
+    assert!(!index.is_whole());
+    // A crash in the middle.
+    drop((index, writer));
+    let index = reopen(directory.path());
+    assert_eq!((index.position(), index.shown_position()), (Some(3), Some(7)));
+    looks_as_ever(&index);
+    let mut writer = index.writer().unwrap();
+    writer.upsert(lamp(2, "Glow", "Red")).unwrap();
+    writer.upsert(lamp(3, "Glow", "Red")).unwrap();
+    writer.commit_whole(Some(9)).unwrap();
+    assert!(index.is_whole() && index.shown_position() == Some(9) && index.len() == 3 && !before.exists());
+    drop((index, writer));
+    let index = reopen(directory.path());
+    assert_eq!((index.origin(), index.len(), index.is_ready()), (&Origin::Opened, 3, true));
 }

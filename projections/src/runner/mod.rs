@@ -44,7 +44,7 @@ pub const BESIDE: [&str; 2] = [SearchProjector::NAME, RecommendationsProjector::
 const CONTROL_EVERY: Duration = Duration::from_millis(500);
 /// How often the table is asked for a projector that runs in another process.
 const POLL_EVERY: Duration = Duration::from_millis(25);
-/// How long a status waits for PostgreSQL before it tells what is known here.
+/// How long a status waits for the log and PostgreSQL before it tells what is known here.
 const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The projectors that run in this process, and what is known of the others. Clones are the same; when the last one is
@@ -115,7 +115,7 @@ impl Projections {
     /// Every generation of every projector, of this process and others. Without PostgreSQL: those of this process.
     pub async fn status(&self) -> Vec<ProjectorStatus> {
         let deadline = Instant::now() + STATUS_PATIENCE;
-        let head = self.0.log.head().await.ok().flatten();
+        let head = timeout_at(deadline, self.0.log.head()).await.ok().and_then(Result::ok).flatten();
         let mut statuses = match timeout_at(deadline, written(&self.0.pool)).await {
             Ok(Ok(statuses)) => statuses,
             Ok(Err(_)) | Err(_) => Vec::new(),

@@ -26,7 +26,7 @@ use souk_domain::{
     synonyms::{Synonyms, SynonymsEvent},
 };
 use souk_event_log::{Direction, Filter, Position, ReadError, Recorded, Revision, StreamName};
-use souk_search::{IndexWriter, Quantities, SearchIndex, SynonymSource, clicked, worth};
+use souk_search::{IndexWriter, Quantities, SearchError, SearchIndex, SynonymSource, clicked, worth};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
@@ -79,8 +79,10 @@ struct Session<'a> {
     course: &'a mut Course,
     /// Quantities counted anew by a rebuild, which is shown when it has caught up, in one commit.
     rebuild: Option<Recount>,
-    /// Whether the index has ever caught up.
+    /// Whether there is an index that can be asked.
     served: bool,
+    /// Whether the index of an earlier format answers until this one is whole.
+    older: bool,
     /// Everything up to here has been given to the writer and the availability.
     seen: Option<Position>,
     /// Whether the last batch went to the end of the log.
@@ -92,12 +94,13 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn new(projector: &'a mut SearchProjector, course: &'a mut Course) -> Self {
-        let served = projector.items_at.is_some();
+        let (served, older) = (projector.index.is_ready(), projector.index.is_older_shown());
         Self {
             projector,
             course,
             rebuild: None,
             served,
+            older,
             seen: None,
             live: false,
             waiting_since: None,
@@ -113,13 +116,15 @@ impl<'a> Session<'a> {
         // An index that knows more than the log was made from one that is gone, and counts for nothing.
         let ahead = self.projector.items_at.max(self.projector.stock_at) > log.head().await?;
         if ahead || self.course.rebuild {
-            // Before the first commit there is nothing to build beside.
+            // Before it is served there is nothing to build beside.
             let beside = ahead || self.served;
             self.course.begin_anew(beside);
             if beside {
                 self.rebuild = Some(Recount::default());
                 writer.clear()?;
             }
+        } else if self.older {
+            self.course.begin_anew(true);
         }
         self.seen = self.start();
         self.tell();
@@ -197,15 +202,27 @@ impl<'a> Session<'a> {
         if let Some(position) = reached
             && (reached > self.projector.index.position() || writer.pending() > 0)
         {
-            Self::write(writer, position)?;
+            Self::write(writer, |writer| writer.commit(position))?;
         }
         Ok(())
     }
 
-    fn write(writer: &mut IndexWriter, position: Position) -> Result<(), Failure> {
+    /// Nothing is missing up to there.
+    fn complete(&mut self, writer: &mut IndexWriter, position: Option<Position>) -> Result<(), Failure> {
+        self.waiting_since = None;
+        Self::write(writer, |writer| writer.commit_whole(position))?;
+        self.save();
+        self.served = true;
+        Ok(())
+    }
+
+    fn write(
+        writer: &mut IndexWriter,
+        commit: impl FnOnce(&mut IndexWriter) -> Result<(), SearchError>,
+    ) -> Result<(), Failure> {
         let name = SearchProjector::NAME;
         let (started, items) = (Instant::now(), writer.pending());
-        writer.commit(position)?;
+        commit(writer)?;
         metrics::histogram!("souk_projector_apply_seconds", "name" => name).record(started.elapsed());
         metrics::histogram!("souk_projector_batch_events", "name" => name).record(items as f64);
         Ok(())
@@ -222,7 +239,6 @@ impl<'a> Session<'a> {
 
     /// The end of the log was reached.
     fn caught_up(&mut self, writer: &mut IndexWriter) -> Result<(), Failure> {
-        let first = !self.served;
         // A rebuild from an empty log has no position to be at; it waits for the first event.
         if let Some(seen) = self.seen
             && let Some(Recount { quantities, latest }) = self.rebuild.take()
@@ -232,14 +248,15 @@ impl<'a> Session<'a> {
             }
             self.projector.items_at = self.seen;
             self.projector.stock_at = self.seen;
-            Self::write(writer, seen)?;
-            self.save();
+            self.complete(writer, Some(seen))?;
             self.course.serve();
             self.tell();
-        } else if first {
-            self.commit(writer)?;
-            self.save();
-            self.served = true;
+        } else if self.rebuild.is_none() && !self.projector.index.is_whole() {
+            self.complete(writer, self.seen.max(self.projector.items_at))?;
+            if self.older {
+                self.older = false;
+                self.course.serve();
+            }
             self.tell();
         }
         if writer.pending() == 0 {
@@ -370,7 +387,8 @@ impl<'a> Session<'a> {
 
     /// Makes known what there is.
     fn tell(&self) {
-        let position = if self.rebuild.is_some() { self.projector.index.position() } else { self.seen };
+        let beside = self.rebuild.is_some() || self.older;
+        let position = if beside { self.projector.index.shown_position() } else { self.seen };
         self.course.tell(self.served, position);
     }
 }
