@@ -90,8 +90,7 @@ fn listed(item: ItemDocument) -> anyhow::Result<(ItemId, ItemListed)> {
         specifications: BTreeMap::new(),
         images: item.image.into_iter().collect(),
     };
-    let listed =
-        ItemListed { seller_id: AccountId(item.seller_id), sku, details, variants: vec![variant] };
+    let listed = ItemListed { seller_id: AccountId(item.seller_id), sku, details, variants: vec![variant] };
     Ok((ItemId(item.item_id), listed))
 }
 

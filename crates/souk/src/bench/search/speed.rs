@@ -28,12 +28,7 @@ use super::{
     freshness::listed_to_found,
     shop,
 };
-use crate::{
-    client::Client,
-    data_dir::DataDir,
-    proc,
-    progress::grouped,
-};
+use crate::{client::Client, data_dir::DataDir, proc, progress::grouped};
 
 const FACETS: [&str; 3] = ["brand", "category", "price"];
 const SIZE: usize = 20;
