@@ -15,7 +15,7 @@ pub const MAX_QUERY_LENGTH: usize = 200;
 
 domain_events! {
     pub enum SearchEvent {
-        SearchMade = 1,
+        SearchMade = 2,
         ResultClicked = 1,
     }
 }

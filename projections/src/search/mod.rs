@@ -116,9 +116,9 @@ impl<'a> Session<'a> {
         // An index that knows more than the log was made from one that is gone, and counts for nothing.
         let ahead = self.projector.items_at.max(self.projector.stock_at) > log.head().await?;
         if ahead || self.course.rebuild {
-            // Before it is served there is nothing to build beside.
-            let beside = ahead || self.served;
-            self.course.begin_anew(beside);
+            // Before anything is written there is nothing to build beside, but for an index of an earlier format.
+            let beside = ahead || (self.served && self.projector.items_at.is_some());
+            self.course.begin_anew(beside || self.older);
             if beside {
                 self.rebuild = Some(Recount::default());
                 writer.clear()?;
