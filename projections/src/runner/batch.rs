@@ -12,6 +12,9 @@ const LARGEST: usize = 4_000;
 /// While catching up, how long a batch waits to be full.
 const FILL: Duration = Duration::from_millis(20);
 
+/// Once live, how often a batch takes what has come: not at each event, but before the log has to be read for it.
+const STEP: Duration = Duration::from_millis(20);
+
 /// How long a batch gathers once live, from the one before: the larger the batches, the less each event costs.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -77,18 +80,19 @@ impl Batches {
             let first = self.subscription.next().await;
             self.take(first)?;
         }
-        if self.live
-            && let Some(due) = self.due
-        {
-            sleep_until(due).await;
-        }
         let deadline = Instant::now() + FILL;
         while self.gathered.events.len() < LARGEST {
             // A task's budget would make a channel that is not empty look so.
             let ready = tokio::task::unconstrained(self.subscription.next()).now_or_never();
             let message = match ready {
                 Some(message) => message,
-                None if self.live => break,
+                None if self.live => match self.due.filter(|due| Instant::now() < *due) {
+                    Some(due) => {
+                        sleep_until(due.min(Instant::now() + STEP)).await;
+                        continue;
+                    }
+                    None => break,
+                },
                 None => match timeout_at(deadline, self.subscription.next()).await {
                     Ok(message) => message,
                     Err(_) => break,

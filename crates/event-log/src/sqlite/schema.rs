@@ -114,6 +114,9 @@ const CHECKPOINT_PAGES: i64 = 1_000;
 /// a transaction changes. More would cost more: a commit after which tree pages were exchanged looks through all of it.
 const WRITER_CACHE_KIB: i64 = 4 * 1024;
 
+/// The same where a whole log is written at once.
+const RESTORE_CACHE_KIB: i64 = 32 * 1024;
+
 /// The last event, as far as the next one depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
@@ -213,7 +216,7 @@ pub(super) fn create_unsafe(path: &Path) -> Result<Connection, OpenError> {
     connection.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "OFF")?;
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    connection.pragma_update(None, "cache_size", -RESTORE_CACHE_KIB)?;
     keep_plans(&connection)?;
     prepare(&mut connection)?;
     Ok(connection)
