@@ -48,7 +48,10 @@ async fn a_market_day() {
 
     // The seller sees his part and sends it.
     let part = server
-        .until(&seller, "/v1/seller/orders", |list| list["orders"][0]["orderId"] == json!(order))
+        .until(&seller, "/v1/seller/orders", |list| {
+            let part = &list["orders"][0];
+            part["orderId"] == json!(order) && part["shipments"][0].is_object()
+        })
         .await
         .body;
     let shipment = part["orders"][0]["shipments"][0]["shipmentId"]
