@@ -458,7 +458,8 @@ fn lost(placed: &OrderPlaced, loss: Money) -> Result<Vec<Entry>, BookError> {
     Ok(shares.map(|(seller, share)| (seller, EntryKind::ChargebackLost, vec![], postings(share))).collect())
 }
 
-/// Divides an amount in proportion to what it is a part of, so that none gets more than that.
+/// Divides an amount in proportion to what it is a part of, so that none gets more than that; of [`ledger::shares`] the last
+/// one could.
 fn parts(amount: Money, of: &BTreeMap<AccountId, Money>) -> BTreeMap<AccountId, Money> {
     let whole = of.values().map(|of| i128::from(of.amount)).sum::<i128>().max(1);
     let (mut sum, mut given) = (0, 0);

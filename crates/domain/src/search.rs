@@ -21,7 +21,7 @@ domain_events! {
 }
 
 /// The first page of a search that somebody typed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SearchMade {
     pub search_id: Uuid,

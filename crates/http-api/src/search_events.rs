@@ -135,19 +135,7 @@ impl SearchEventBody {
                 let search_id = self.search_id.unwrap_or_else(fresh_id);
                 query.zip(hits).map(|(query, hits)| {
                     let filters = filters.unwrap_or_default();
-                    let (corrected_query, fewer_words, leads_to) = (None, false, None);
-                    let searcher = None;
-                    SearchMade {
-                        search_id,
-                        query,
-                        hits,
-                        corrected_query,
-                        fewer_words,
-                        filters,
-                        leads_to,
-                        searcher,
-                    }
-                    .into()
+                    SearchMade { search_id, query, hits, filters, ..SearchMade::default() }.into()
                 })
             }
             Some(_) => {

@@ -255,17 +255,7 @@ impl World {
         let leads_to = (hits > 1).then(|| Facet { name: "brand".into(), value: "Brown".into() });
         let click =
             ResultClicked { search_id, query: query.clone(), item_id: offer.id, position: 1, searcher: None };
-        let (corrected_query, fewer_words, filters) = (None, false, Vec::new());
-        let made = SearchMade {
-            search_id,
-            query,
-            hits,
-            corrected_query,
-            fewer_words,
-            filters,
-            leads_to,
-            searcher: None,
-        };
+        let made = SearchMade { search_id, query, hits, leads_to, ..SearchMade::default() };
         let mut events = vec![SearchEvent::from(made)];
         events.extend((hits > 0).then(|| click.into()));
         self.append(StreamName::new("search", "2026-01-01"), events).await

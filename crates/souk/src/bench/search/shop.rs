@@ -34,21 +34,20 @@ pub(super) async fn list(data: &DataDir, catalogue: &Catalogue, items: usize) ->
         let log = &log;
         async move {
             let item = catalogue.item(number);
-            let sku_id = SkuId(item.skus[0]);
+            let (item_id, sku_id) = (ItemId(item.item_id), SkuId(item.skus[0]));
             let listed = listed(item).with_context(|| format!("item {number}"))?;
-            let item_id = listed.0;
             if number % 10 > 0 {
                 let received = StockReceived {
                     item_id,
-                    seller_id: listed.1.seller_id,
-                    sku: listed.1.sku.clone(),
+                    seller_id: listed.seller_id,
+                    sku: listed.sku.clone(),
                     quantity: STOCK,
                     reason: None,
                 };
                 let stream = StreamName::new(Inventory::CATEGORY, sku_id);
                 append(log, &stream, &InventoryEvent::StockReceived(received)).await?;
             }
-            append(log, &StreamName::new(Item::CATEGORY, item_id), &ItemEvent::ItemListed(listed.1)).await
+            append(log, &StreamName::new(Item::CATEGORY, item_id), &ItemEvent::ItemListed(listed)).await
         }
     });
     let mut appended = stream::iter(each).buffer_unordered(AT_ONCE);
@@ -70,7 +69,7 @@ async fn append(log: &SqliteLog, stream: &StreamName, event: &impl DomainEvent) 
     Ok(())
 }
 
-fn listed(item: ItemDocument) -> anyhow::Result<(ItemId, ItemListed)> {
+fn listed(item: ItemDocument) -> anyhow::Result<ItemListed> {
     let sku: String = item.sku.chars().filter(|letter| !letter.is_control()).take(LONGEST_SKU).collect();
     let sku = Sku::parse(sku.trim())?;
     let variant = Variant {
@@ -90,8 +89,7 @@ fn listed(item: ItemDocument) -> anyhow::Result<(ItemId, ItemListed)> {
         specifications: BTreeMap::new(),
         images: item.image.into_iter().collect(),
     };
-    let listed = ItemListed { seller_id: AccountId(item.seller_id), sku, details, variants: vec![variant] };
-    Ok((ItemId(item.item_id), listed))
+    Ok(ItemListed { seller_id: AccountId(item.seller_id), sku, details, variants: vec![variant] })
 }
 
 /// Builds the index, segments merged, and says how long that took.
