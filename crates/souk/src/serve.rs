@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
+use axum::serve::ListenerExt;
 use souk_backup::Store;
 use souk_commands::Market;
 use souk_gateways::sandbox::Script;
@@ -198,6 +199,13 @@ impl Http {
         let api = Api::start(parts, stop.clone());
         let service =
             souk_http_api::router(Arc::clone(&api)).into_make_service_with_connect_info::<SocketAddr>();
+        // Otherwise the second of two small writes, as of events that are followed, waits for the client's delayed
+        // acknowledgement of the first: up to 40 ms.
+        let listener = listener.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "a connection keeps its delay");
+            }
+        });
         let server = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
         let running = tokio::spawn(server.into_future());
         Ok(Self { api, address, stop, running })
