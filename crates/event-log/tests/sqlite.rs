@@ -299,6 +299,25 @@ async fn a_copy_taken_at_any_moment_opens() {
     }
 }
 
+/// Otherwise it would grow until the log is closed.
+#[tokio::test]
+async fn the_write_ahead_log_begins_anew_while_the_log_is_open() {
+    let file = File::new();
+    let log = file.log();
+    let wal = file.path().with_extension("sqlite-wal");
+    // How often it began anew is in its header, before the salt.
+    let beginnings = || u32::from_be_bytes(std::fs::read(&wal).unwrap()[12..16].try_into().unwrap());
+    let before = beginnings();
+    let stream = StreamName::new("order", 1);
+    let mut count = 0;
+    while beginnings() < before + 2 {
+        assert!(count < 100_000, "100,000 events, and all of them are still in the write-ahead log");
+        log.append(&stream, Expected::Any, events(count, 500)).await.unwrap();
+        count += 500;
+    }
+    assert_eq!(ids(&log).await.unwrap(), (0..count).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn subscriptions_end_with_the_log() {
     let file = File::new();

@@ -3,6 +3,7 @@
 //! - [`schema`]: the tables, and how connections are opened;
 //! - [`chain`]: the hash that ties each event to the one before, and [`verify`];
 //! - [`writer`]: the one thread that appends; what waits together is committed together;
+//! - [`copier`]: what brings commits from the write-ahead log into the file, beside the writer;
 //! - [`names`]: the numbers that stand for names in the file;
 //! - [`reader`]: pages of events, read on a small pool of read-only connections;
 //! - [`restore`]: a file made anew of events that were copied from another;
@@ -12,6 +13,7 @@
 //! read inside the transaction that writes.
 
 mod chain;
+mod copier;
 mod names;
 mod reader;
 mod restore;
@@ -82,7 +84,7 @@ pub enum OpenError {
     Unreadable(ReadError),
     #[error("the log ends at {found:?}, but {acknowledged} was acknowledged: the file was replaced or cut")]
     Lost { found: Option<Position>, acknowledged: Position },
-    #[error("the writer's thread cannot be started: {0}")]
+    #[error("a thread of the log cannot be started: {0}")]
     Thread(std::io::Error),
 }
 

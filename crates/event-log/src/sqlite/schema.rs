@@ -106,9 +106,9 @@ pub(super) const INSERT: &str =
     "INSERT INTO event_rows (position, stream_id, revision, kind_id, recorded_at, id, hash, data, metadata)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
-/// Pages of the write-ahead log after which a commit also copies it into the file: 4 MiB, so that the unlucky commit
-/// takes some milliseconds longer. As events are only added, collecting more would save next to no copying.
-const CHECKPOINT_PAGES: i64 = 1_000;
+/// Pages of the write-ahead log after which a commit also copies it into the file, where the copier, who does so much
+/// earlier, does not get to it: 128 MiB.
+const CHECKPOINT_PAGES: i64 = 32_000;
 
 /// Kilobytes of page cache for the writer: the upper levels of the two indexes of a file with millions of streams, and what
 /// a transaction changes. More would cost more: a commit after which tree pages were exchanged looks through all of it.
@@ -177,6 +177,19 @@ fn try_open_writer(path: &Path) -> Result<Connection, OpenError> {
     // Waiting for another process's transaction is the writer's own business from here on.
     connection.busy_timeout(Duration::ZERO)?;
     Ok(connection)
+}
+
+/// For [`copy`] beside the writer.
+pub(super) fn open_copier(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+/// Copies what the write-ahead log holds into the file, as far as nobody is in the way, and makes it durable there.
+pub(super) fn copy(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
 /// Forces the write-ahead log to disk. Copying it into the file (a checkpoint) would do that, too, but takes room, which is

@@ -29,6 +29,7 @@ use tokio::{
 use super::{
     OpenError, Options,
     chain::{GENESIS, Link},
+    copier::Copier,
     names::{Kinds, StreamHead, Streams},
     schema::{self, Head},
     subscription::{Live, Tail},
@@ -176,7 +177,8 @@ impl Writer {
             Ok(outcomes) => {
                 self.last = self.session.as_ref().and_then(|session| session.head);
                 self.traffic.transactions.fetch_add(1, Ordering::Relaxed);
-                count(&batch, committed.len());
+                let events = committed.len();
+                count(&batch, events);
                 self.tail.extend(committed);
                 let runtime = batch.first().and_then(|command| command.runtime.clone());
                 let replies = batch.into_iter().map(|command| command.reply);
@@ -187,10 +189,14 @@ impl Writer {
                 };
                 // Many callers are woken from within their runtime: each wake from here may cost a system call, as the
                 // runtime's threads fall asleep between one and the next.
-                if let Some(runtime) = runtime
-                    && news.answers.len() > WAKE_HERE
-                {
-                    runtime.spawn(async move { drop(news) });
+                match runtime {
+                    Some(runtime) if news.answers.len() > WAKE_HERE => {
+                        runtime.spawn(async move { drop(news) });
+                    }
+                    _ => drop(news),
+                }
+                if let Some(session) = &mut self.session {
+                    session.copier.committed(events, &session.connection);
                 }
             }
             Err(failure) => self.fail(batch, failure),
@@ -279,6 +285,7 @@ fn count(batch: &[Command], events: usize) {
 /// A connection with what is known of the file: valid until a failure.
 struct Session {
     connection: Connection,
+    copier: Copier,
     head: Option<Head>,
     streams: Streams,
     kinds: Kinds,
@@ -305,6 +312,7 @@ impl Session {
         }
         Ok(Self {
             connection,
+            copier: Copier::start(path)?,
             head,
             streams: Streams::default(),
             kinds: Kinds::default(),

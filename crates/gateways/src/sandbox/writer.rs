@@ -3,7 +3,7 @@
 //! first, so that a second process may use the same file.
 
 use std::{
-    io,
+    io, iter,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -17,6 +17,10 @@ use crate::GatewayError;
 
 /// How many pieces of work one transaction may hold, so that the first does not wait long for the last.
 const MOST_AT_ONCE: usize = 512;
+/// While a transaction holds so many, the next one waits a moment for more: a few larger ones cost much less than many
+/// small ones.
+const CROWD: usize = 4;
+const GATHER: Duration = Duration::from_millis(1);
 /// How long to wait for another process that uses the file.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -82,7 +86,13 @@ impl Writer {
 
 fn write(mut connection: Connection, mut waiting: mpsc::Receiver<Work>) {
     let mut batch = Vec::with_capacity(MOST_AT_ONCE);
+    let mut crowd = 0;
     while waiting.blocking_recv_many(&mut batch, MOST_AT_ONCE) > 0 {
+        if crowd >= CROWD {
+            thread::sleep(GATHER);
+            batch.extend(iter::from_fn(|| waiting.try_recv().ok()).take(MOST_AT_ONCE));
+        }
+        crowd = batch.len();
         match commit(&mut connection, batch.drain(..)) {
             Ok(answers) => answers.into_iter().for_each(|answer| answer()),
             // The answers are dropped, which tells everybody who waits.
