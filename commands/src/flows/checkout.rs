@@ -110,7 +110,8 @@ pub async fn check_out(
                 Err(CheckoutFlowError::NoSuchCart)
             };
         }
-        let Some(revision) = cart.revision.filter(|_| cart.value.account_id == Some(account)) else {
+        let head = cart.revision.zip(cart.position).filter(|_| cart.value.account_id == Some(account));
+        let Some((revision, position)) = head else {
             return Err(carts::not_there(market, account, request.cart_id).await?);
         };
         let view = carts::view(market, request.cart_id, cart.revision, &cart.value.lines).await?;
@@ -129,7 +130,7 @@ pub async fn check_out(
             }
             Err(error) => return Err(error),
         };
-        let order_id = OrderId::of_cart(request.cart_id, revision);
+        let order_id = OrderId::of_cart(request.cart_id, revision, position);
         let token_key = Uuid::new_v5(&order_id.0, b"token");
         let payment = market.payments.tokenize(token_key, account, &request.payment).await?;
         let ship_to = seal_address(market, account, &request.shipping_address).await?;

@@ -86,8 +86,8 @@ pub async fn invoice(market: &Market, context: &Context, invoice: Invoice) -> Re
     // Carts that buyers fill themselves count from 1.
     let fill = CartCommand::SetLines { account_id: buyer, number: 0, lines: cart_lines };
     let filled = carts.execute(cart_id, fill, &context.step("lines")).await?;
-    let revision = filled.revision.ok_or(ImportError::NoTotal)?;
-    let order_id = OrderId::of_cart(cart_id, revision);
+    let (revision, position) = filled.revision.zip(filled.position).ok_or(ImportError::NoTotal)?;
+    let order_id = OrderId::of_cart(cart_id, revision, position);
     let total = total(&lines).ok_or(ImportError::NoTotal)??;
     let ship_to = seal_address(market, buyer, &address).await?;
     let payment =

@@ -111,7 +111,7 @@ impl Audit {
             self.wrong(at, "checked out twice");
         }
         let order = checkout.order_id;
-        if revision.checked_sub(1).is_none_or(|before| OrderId::of_cart(cart, before) != order) {
+        if revision.checked_sub(1).is_none_or(|before| !order.is_of_cart(cart, before)) {
             self.wrong(at, format!("order {order} is none that this cart could become"));
         }
         if self.orders.contains_key(&order) {

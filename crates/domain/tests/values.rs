@@ -74,7 +74,7 @@ fn two_sellers_may_use_the_same_sku() {
 fn derived_ids_never_change() {
     let cart = CartId::nth(account(1), 1);
     assert_eq!(cart.to_string(), "c43defd0-81e6-5729-badd-5fec93222fce");
-    assert_eq!(OrderId::of_cart(cart, 3).to_string(), "2df544ea-62d7-58c6-9ec5-be1e120cd866");
+    assert_eq!(OrderId::of_cart(cart, 3, 0x12_3456).to_string(), "00000012-3456-88c6-9ec5-be1e120cd866");
     assert_eq!(SkuId::of(account(1), &sku("A")).to_string(), "ec388f04-1acd-575e-96d1-98daace68a73");
 }
 
@@ -83,7 +83,20 @@ fn each_cart_of_an_account_and_each_order_of_a_cart_is_another() {
     let cart = CartId::nth(account(1), 1);
     assert_ne!(cart, CartId::nth(account(1), 2));
     assert_ne!(cart, CartId::nth(account(2), 1));
-    assert_ne!(OrderId::of_cart(cart, 1), OrderId::of_cart(cart, 2));
+    assert_ne!(OrderId::of_cart(cart, 1, 7), OrderId::of_cart(cart, 2, 7));
+}
+
+#[test]
+fn orders_are_in_the_order_of_the_log_and_known_as_their_carts() {
+    let carts = [3, 2, 1].map(|n| CartId::nth(account(1), n));
+    let orders = [(0, 7), (1, 8), (2, 1 << 47)].map(|(n, position)| OrderId::of_cart(carts[n], 3, position));
+    assert!(orders.is_sorted());
+    assert!(orders.iter().zip(carts).all(|(order, cart)| order.is_of_cart(cart, 3)));
+    assert!(!orders[0].is_of_cart(carts[0], 4) && !orders[0].is_of_cart(carts[1], 3));
+    let of_the_first_builds = OrderId("2df544ea-62d7-58c6-9ec5-be1e120cd866".parse().unwrap());
+    assert!(of_the_first_builds.is_of_cart(carts[2], 3));
+    let another = OrderId("3df544ea-62d7-58c6-9ec5-be1e120cd866".parse().unwrap());
+    assert!(!another.is_of_cart(carts[2], 3));
 }
 
 #[test]
