@@ -249,7 +249,7 @@ async fn a_stream_with_an_event_of_tomorrow_is_neither_read_nor_written() {
             id: Uuid::from_u128(9),
             event_type: event_type.into(),
             data: b"{}".to_vec(),
-            metadata: format!(r#"{{"schemaVersion":{version}}}"#).into(),
+            metadata: format!(r#"{{"schemaVersion":{version}}}"#).into_bytes().into(),
         };
         let appended = log.append(&stream, Expected::Exact(0), vec![newer]).await.unwrap();
         let aggregates = over(&log);

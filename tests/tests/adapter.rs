@@ -70,7 +70,7 @@ fn event(writer: usize, n: u64) -> NewEvent {
         id: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{writer}/{n}").as_bytes()),
         event_type: "Counted".into(),
         data: format!(r#"{{"writer":{writer},"n":{n}}}"#).into_bytes(),
-        metadata: b"{}".to_vec(),
+        metadata: b"{}".to_vec().into(),
     }
 }
 

@@ -26,7 +26,7 @@ fn note(number: u128, data: &[u8]) -> NewEvent {
         id: Uuid::from_u128(number),
         event_type: "NoteTaken".into(),
         data: data.to_vec(),
-        metadata: b"{}".to_vec(),
+        metadata: b"{}".to_vec().into(),
     }
 }
 

@@ -106,7 +106,7 @@ async fn append(log: &SqliteLog, n: usize) {
         event_type: (if index == 0 { "Begun" } else { "Continued" }).into(),
         data: format!(r#"{{"n":{index},"total":{{"amount":{n},"currency":"USD"}},"text":"a, \"b\"\u00e9"}}"#)
             .into(),
-        metadata: br#"{"schemaVersion":1,"actor":"test"}"#.to_vec(),
+        metadata: br#"{"schemaVersion":1,"actor":"test"}"#.to_vec().into(),
     });
     log.append(&stream, Expected::NoStream, events.collect()).await.unwrap();
 }
@@ -443,7 +443,7 @@ async fn an_event_of_tomorrow_is_exported_but_not_interpreted() {
             id: Uuid::from_u128(id),
             event_type: event_type.into(),
             data: b"{}".to_vec(),
-            metadata: format!(r#"{{"schemaVersion":{version}}}"#).into(),
+            metadata: format!(r#"{{"schemaVersion":{version}}}"#).into_bytes().into(),
         };
         log.append(&StreamName::new("order", id), Expected::NoStream, vec![newer]).await.unwrap();
         let state = Command::new(binary())

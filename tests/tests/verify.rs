@@ -80,7 +80,7 @@ async fn what_adds_up_is_said_to_and_each_damage_is_named() {
         id: Uuid::from_u128(n),
         event_type: event_type.into(),
         data: data.to_string().into_bytes(),
-        metadata: br#"{"schemaVersion":1}"#.to_vec(),
+        metadata: br#"{"schemaVersion":1}"#.to_vec().into(),
     };
     let reserved = event(1, "StockReserved", json!({"orderId": nobody, "quantity": 1_000}));
     let amount = json!({"amount": 1599, "currency": "USD"});

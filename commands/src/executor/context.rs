@@ -55,13 +55,11 @@ impl Context {
             actor: Some(self.actor.to_string()),
             fingerprint: self.fingerprint.as_ref().map(ToString::to_string),
         };
-        #[expect(clippy::expect_used, reason = "a struct of strings and times always serializes")]
-        let metadata = serde_json::to_vec(&metadata).expect("metadata serializes");
         NewEvent {
             id: souk_event_log::event_id(self.command_id, index),
             event_type: event.event_type().into(),
             data: event.to_json(),
-            metadata,
+            metadata: metadata.into(),
         }
     }
 }

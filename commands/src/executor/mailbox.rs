@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use souk_domain::Decider;
 use souk_event_log::{AppendError, Appended, Expected, NewEvent, Revision, StreamName};
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use uuid::Uuid;
 
 use super::{
     Context, Done, ExecuteError, Fresh, Shared,
@@ -152,16 +153,17 @@ impl<D: Decider> Mailbox<D> {
     ) -> Result<Vec<Reply<D>>, Retry<D::Error>> {
         let loaded = self.load(guard).await.map_err(|error| Retry::GiveUp(error.into()))?;
         let before = loaded.revision();
-        let decided = Decided::<D>::on(loaded, batch, &self.shared);
-        if decided.events.is_empty() {
+        let mut decided = Decided::<D>::on(loaded, batch, &self.shared);
+        let events = mem::take(&mut decided.events);
+        let Some(last_id) = events.last().map(|last| last.id) else {
             // A refusal or a no-op conflicts with nothing, so it must be sure that its state is the newest.
             let moved = self.confirm(loaded).await.map_err(|error| Retry::GiveUp(error.into()))?;
             return if moved { Err(Retry::Moved) } else { Ok(decided.replies) };
-        }
+        };
         let expected = before.map_or(Expected::NoStream, Expected::Exact);
-        match self.shared.log.append(&self.stream, expected, decided.events.clone()).await {
+        match self.shared.log.append(&self.stream, expected, events).await {
             Ok(appended) => {
-                let replies = decided.settle(loaded, appended, batch);
+                let replies = decided.settle(loaded, appended, last_id, batch);
                 self.snapshot(loaded, before);
                 Ok(replies)
             }
@@ -283,12 +285,13 @@ impl<D: Decider> Decided<D> {
         mut self,
         loaded: &mut Loaded<D::State>,
         appended: Appended,
+        last_id: Uuid,
         batch: &[Pending<D>],
     ) -> Vec<Reply<D>> {
         let Appended { last_revision, position } = appended;
-        let first = last_revision + 1 - self.events.len() as Revision;
+        let last = self.wrote.last().map_or(0, |(_, last_event)| *last_event);
         for (index, last_event) in &self.wrote {
-            let revision = first + *last_event as Revision;
+            let revision = last_revision - (last - last_event) as Revision;
             let context = &batch[*index].context;
             let fingerprint = context.fingerprint.as_ref().map(ToString::to_string);
             loaded.commands.remember(context.command_id, Known { revision, position, fingerprint });
@@ -297,9 +300,7 @@ impl<D: Decider> Decided<D> {
                 done.position = Some(position);
             }
         }
-        if let Some(last) = self.events.last() {
-            loaded.head = Some(Head { revision: last_revision, position, event_id: last.id });
-        }
+        loaded.head = Some(Head { revision: last_revision, position, event_id: last_id });
         // A no-op that rode along saw the state before or within this append: its head will do.
         for reply in self.replies.iter_mut().flatten().filter(|done| done.position.is_none()) {
             reply.revision = Some(last_revision);

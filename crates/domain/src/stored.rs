@@ -8,7 +8,10 @@ use crate::UnreadableEvent;
 /// Our events are structs with string keys: they always serialize.
 #[expect(clippy::expect_used, reason = "a struct of strings, numbers and lists always serializes")]
 pub fn to_json(event: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(event).expect("events serialize")
+    // Most events are no longer than that.
+    let mut json = Vec::with_capacity(512);
+    serde_json::to_writer(&mut json, event).expect("events serialize");
+    json
 }
 
 /// Brings the JSON object of an older version to the shape of today.

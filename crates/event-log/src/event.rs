@@ -74,7 +74,7 @@ pub struct NewEvent {
     pub id: Uuid,
     pub event_type: Arc<str>,
     pub data: Vec<u8>,
-    pub metadata: Vec<u8>,
+    pub metadata: Envelope,
 }
 
 /// An event as the log holds it.
@@ -139,7 +139,8 @@ impl Recorded {
     }
 }
 
-/// Metadata as it is stored, read at most once, since an event just appended has half a dozen readers.
+/// Metadata as it is stored, read at most once, since an event just appended has half a dozen readers; what is written here
+/// is not read at all.
 #[derive(Clone, Default)]
 pub struct Envelope {
     json: Vec<u8>,
@@ -149,6 +150,22 @@ pub struct Envelope {
 impl From<Vec<u8>> for Envelope {
     fn from(json: Vec<u8>) -> Self {
         Self { json, parsed: OnceLock::new() }
+    }
+}
+
+impl From<Metadata> for Envelope {
+    #[expect(clippy::expect_used, reason = "a struct of strings and times always serializes")]
+    fn from(metadata: Metadata) -> Self {
+        // As long as Souk's own are, so that it need not grow.
+        let mut json = Vec::with_capacity(512);
+        serde_json::to_writer(&mut json, &metadata).expect("metadata serializes");
+        Self { json, parsed: OnceLock::from(Box::new(metadata)) }
+    }
+}
+
+impl From<Envelope> for Vec<u8> {
+    fn from(envelope: Envelope) -> Self {
+        envelope.json
     }
 }
 

@@ -126,7 +126,7 @@ impl State {
                 event_type: event.event_type,
                 recorded_at,
                 data: event.data,
-                metadata: event.metadata.into(),
+                metadata: event.metadata,
                 hash: None,
             });
             stream.push(Arc::clone(&event));

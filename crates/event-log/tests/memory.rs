@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use chrono::DateTime;
 use futures::{FutureExt, StreamExt};
 use souk_event_log::{
-    AppendError, EventLog, Expected, Filter, MemoryLog, Message, NewEvent, StreamName, conformance::Factory,
-    memory::Fault,
+    AppendError, Envelope, EventLog, Expected, Filter, MemoryLog, Message, NewEvent, StreamName,
+    conformance::Factory, memory::Fault,
 };
 use uuid::Uuid;
 
@@ -30,7 +30,12 @@ impl Factory for Memory {
 souk_event_log::conformance_tests!(Memory(MemoryLog::new(common::unsteady_clock())));
 
 fn event(id: u128) -> Vec<NewEvent> {
-    vec![NewEvent { id: Uuid::from_u128(id), event_type: "E".into(), data: vec![], metadata: vec![] }]
+    vec![NewEvent {
+        id: Uuid::from_u128(id),
+        event_type: "E".into(),
+        data: vec![],
+        metadata: Envelope::default(),
+    }]
 }
 
 /// Nothing here waits, so no runtime is needed: each future is ready at once.

@@ -7,7 +7,8 @@ mod common;
 use futures::TryStreamExt;
 use proptest::prelude::*;
 use souk_event_log::{
-    AppendError, Appended, Direction, EventLog, Expected, Filter, MemoryLog, NewEvent, Recorded, StreamName,
+    AppendError, Appended, Direction, Envelope, EventLog, Expected, Filter, MemoryLog, NewEvent, Recorded,
+    StreamName,
     sqlite::{Options, SqliteLog},
 };
 use uuid::Uuid;
@@ -51,7 +52,7 @@ proptest! {
                         id: Uuid::from_u128(id.into()),
                         event_type: "E".into(),
                         data: vec![id],
-                        metadata: vec![],
+                        metadata: Envelope::default(),
                     })
                     .collect();
                 let stored = told(sqlite.append(&stream, expected, events.clone()).await);

@@ -27,7 +27,7 @@ async fn append(log: &SqliteLog, n: u128) {
         event_type: ["Placed", "Paid"][n as usize % 2].into(),
         // Others may append what is no JSON, and no text.
         data: if n.is_multiple_of(5) { vec![0, 159, 146, 150, b'\n'] } else { b"{\"n\": 1}".to_vec() },
-        metadata: if n.is_multiple_of(4) { Vec::new() } else { b"{}".to_vec() },
+        metadata: if n.is_multiple_of(4) { Vec::new() } else { b"{}".to_vec() }.into(),
     };
     log.append(&stream, Expected::Any, vec![event]).await.unwrap();
 }

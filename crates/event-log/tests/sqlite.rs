@@ -71,7 +71,7 @@ fn events(from: u128, count: u128) -> Vec<NewEvent> {
         id: Uuid::from_u128(id),
         event_type: "Happened".into(),
         data: format!(r#"{{"n":{id}}}"#).into_bytes(),
-        metadata: b"{}".to_vec(),
+        metadata: b"{}".to_vec().into(),
     };
     (from..from + count).map(event).collect()
 }

@@ -8,7 +8,7 @@ use chrono::DateTime;
 use futures::TryStreamExt;
 use rusqlite::{Connection, types::Value};
 use souk_event_log::{
-    AppendError, Direction, EventLog, Expected, Filter, NewEvent, StreamName,
+    AppendError, Direction, Envelope, EventLog, Expected, Filter, NewEvent, StreamName,
     sqlite::{Options, SqliteLog, verify},
 };
 use tempfile::TempDir;
@@ -63,7 +63,7 @@ fn event(id: u128) -> NewEvent {
         id: Uuid::from_u128(id),
         event_type: "Happened".into(),
         data: b"{}".to_vec(),
-        metadata: b"{}".to_vec(),
+        metadata: b"{}".to_vec().into(),
     }
 }
 
@@ -98,12 +98,12 @@ async fn events_and_streams_are_readable_with_any_tool() {
         id: "0189aaaa-bbbb-7ccc-8ddd-eeeeffff0001".parse().unwrap(),
         event_type: "OrderPlaced".into(),
         data: r#"{"total":{"amount":1599,"currency":"USD"}}"#.into(),
-        metadata: br#"{"schemaVersion":2,"occurredAt":"2010-12-01T08:26:00Z","actor":"import","correlationId":"c","causationId":"d","commandId":"e"}"#.to_vec(),
+        metadata: br#"{"schemaVersion":2,"occurredAt":"2010-12-01T08:26:00Z","actor":"import","correlationId":"c","causationId":"d","commandId":"e"}"#.to_vec().into(),
     };
     let (order, market) = (StreamName::new("order", "a-b"), StreamName::parse("market").unwrap());
     log.append(&order, Expected::NoStream, vec![full]).await.unwrap();
     // What another program may append.
-    let foreign = NewEvent { data: vec![0, 255], metadata: vec![], ..event(2) };
+    let foreign = NewEvent { data: vec![0, 255], metadata: Envelope::default(), ..event(2) };
     log.append(&market, Expected::NoStream, vec![foreign, event(3)]).await.unwrap();
 
     let tool = file.tool();

@@ -88,7 +88,7 @@ pub(crate) fn store(message: ProposedMessage) -> Result<NewEvent, Refusal> {
             serde_json::to_vec(&Note { foreign }).map_err(|error| Refusal::Invalid(error.to_string()))?;
         (if json { data } else { format!("\"{}\"", STANDARD.encode(data)).into_bytes() }, note)
     };
-    Ok(NewEvent { id, event_type: event_type.into(), data, metadata })
+    Ok(NewEvent { id, event_type: event_type.into(), data, metadata: metadata.into() })
 }
 
 /// An event of the log as the client that wrote it knows it: content type, custom metadata, data.
@@ -201,7 +201,7 @@ mod tests {
             event_type: event.event_type,
             recorded_at: DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap(),
             data: event.data,
-            metadata: event.metadata.into(),
+            metadata: event.metadata,
             hash: None,
         }
     }
@@ -239,7 +239,7 @@ mod tests {
                 id: Uuid::nil(),
                 event_type: "E".into(),
                 data: b"{}".to_vec(),
-                metadata: metadata.into(),
+                metadata: metadata.as_bytes().to_vec().into(),
             };
             assert_eq!(restore(&recorded(event)), (JSON.to_owned(), metadata.into(), b"{}".to_vec()));
         }

@@ -409,7 +409,7 @@ fn made(stream: &StreamName, last: Option<Revision>, event_type: &str, data: &Va
         id: Uuid::new_v5(&IDS, format!("{stream}@{revision}").as_bytes()),
         event_type: event_type.into(),
         data: data.to_string().into_bytes(),
-        metadata: b"{}".to_vec(),
+        metadata: b"{}".to_vec().into(),
     }
 }
 

@@ -116,7 +116,7 @@ impl World {
                 id: event_id(command, index),
                 event_type: event_type.into(),
                 data,
-                metadata: serde_json::to_vec(&metadata).unwrap(),
+                metadata: metadata.into(),
             }
         });
         self.log.append(&stream, Expected::Any, events.collect()).await.unwrap().position

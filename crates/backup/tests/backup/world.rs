@@ -57,7 +57,7 @@ fn event(event_type: &str, data: serde_json::Value) -> NewEvent {
         id: Uuid::new_v5(&Uuid::NAMESPACE_OID, data.to_string().as_bytes()),
         event_type: event_type.into(),
         data: data.to_string().into_bytes(),
-        metadata: br#"{"schemaVersion":1}"#.to_vec(),
+        metadata: br#"{"schemaVersion":1}"#.to_vec().into(),
     }
 }
 

@@ -210,7 +210,7 @@ pub async fn what_was_given_is_stored(factory: &dyn Factory) {
         .enumerate()
         .map(|(n, document)| NewEvent {
             data: document.as_bytes().to_vec(),
-            metadata: documents[documents.len() - 1 - n].as_bytes().to_vec(),
+            metadata: documents[documents.len() - 1 - n].as_bytes().to_vec().into(),
             ..new_event(format!("document/{n}"), ["Happened", "Ereignis – ü"][n % 2])
         })
         .collect();

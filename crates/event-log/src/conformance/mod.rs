@@ -70,7 +70,7 @@ fn new_event(name: impl AsRef<str>, event_type: &str) -> NewEvent {
         id: Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()),
         event_type: event_type.into(),
         data: format!(r#"{{"name":"{name}"}}"#).into_bytes(),
-        metadata: br#"{"schemaVersion":1}"#.to_vec(),
+        metadata: br#"{"schemaVersion":1}"#.to_vec().into(),
     }
 }
 

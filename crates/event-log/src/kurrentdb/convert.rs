@@ -28,7 +28,7 @@ pub(super) fn proposed(event: NewEvent) -> EventData {
     proposed
         .unwrap_or_else(|| EventData::binary(&*event.event_type, event.data.into()))
         .id(event.id)
-        .metadata(event.metadata.into())
+        .metadata(Vec::from(event.metadata).into())
 }
 
 /// `None` of what is not an event of ours to see: streams of the system, and links whose event is gone.

@@ -429,7 +429,7 @@ impl Session {
                 event_type,
                 recorded_at: time,
                 data: event.data,
-                metadata: event.metadata.into(),
+                metadata: event.metadata,
                 hash: Some(hash),
             };
             live.push(Live { kind: kind as usize, event: Arc::new(recorded) });

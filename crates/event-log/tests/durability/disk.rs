@@ -34,7 +34,7 @@ fn event(n: u64, bytes: usize) -> NewEvent {
         id: Uuid::from_u128(n.into()),
         event_type: "Happened".into(),
         data: format!(r#"{{"n":{n},"filling":"{}"}}"#, "x".repeat(bytes)).into_bytes(),
-        metadata: b"{}".to_vec(),
+        metadata: b"{}".to_vec().into(),
     }
 }
 

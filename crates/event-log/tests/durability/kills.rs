@@ -87,7 +87,7 @@ impl Append {
                 ),
                 event_type: "Happened".into(),
                 data: format!(r#"{{"index":{index},"count":{count},"filling":"{filling}"}}"#).into_bytes(),
-                metadata: b"{}".to_vec(),
+                metadata: b"{}".to_vec().into(),
             }
         };
         (0..count).map(event).collect()

@@ -88,7 +88,7 @@ async fn a_reader_that_does_not_read_is_dropped_and_can_go_on() {
             id: Uuid::from_u128(number.into()),
             event_type: "Happened".into(),
             data: data.into_bytes(),
-            metadata: b"{}".to_vec(),
+            metadata: b"{}".to_vec().into(),
         };
         server.log.append(&stream, Expected::Any, vec![event]).await.unwrap();
     }

@@ -40,7 +40,7 @@ fn new_event(number: u128) -> NewEvent {
         id: Uuid::from_u128(number),
         event_type: "Happened".into(),
         data: b"{}".to_vec(),
-        metadata: b"{}".to_vec(),
+        metadata: b"{}".to_vec().into(),
     }
 }
 

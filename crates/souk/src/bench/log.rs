@@ -268,7 +268,7 @@ fn event(bytes: usize) -> NewEvent {
         id: fresh_id(),
         event_type: "Measured".into(),
         data: data(bytes),
-        metadata: br#"{"schemaVersion":1}"#.to_vec(),
+        metadata: br#"{"schemaVersion":1}"#.to_vec().into(),
     }
 }
 
@@ -314,7 +314,7 @@ fn bare_sqlite(
                 if revision == 0 {
                     name.execute((stream, new_stream().as_str()))?;
                 }
-                insert.execute((position, stream, revision, id.as_bytes(), hash, data, metadata))?;
+                insert.execute((position, stream, revision, id.as_bytes(), hash, data, &*metadata))?;
                 position += 1;
             }
         }

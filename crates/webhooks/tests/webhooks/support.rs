@@ -123,7 +123,7 @@ impl Site {
             id: Uuid::from_u128(u128::from(id)),
             event_type: event_type.into(),
             data: format!(r#"{{ "number": {id} }}"#).into_bytes(),
-            metadata: b"{}".to_vec(),
+            metadata: b"{}".to_vec().into(),
         };
         let stream = StreamName::parse(stream).expect("a name");
         self.log.append(&stream, Expected::Any, vec![event]).await.expect("appended").position

@@ -63,7 +63,7 @@ async fn append(log: &SqliteLog, stream: &StreamName, event: &impl DomainEvent) 
         id: fresh_id(),
         event_type: event.event_type().into(),
         data: event.to_json(),
-        metadata: format!(r#"{{"schemaVersion":{}}}"#, event.version()).into_bytes(),
+        metadata: format!(r#"{{"schemaVersion":{}}}"#, event.version()).into_bytes().into(),
     };
     log.append(stream, Expected::NoStream, vec![event]).await?;
     Ok(())
